@@ -1,0 +1,75 @@
+package hypervisor
+
+import (
+	"io"
+	"os"
+)
+
+// A Config is the machine to make.
+type Config struct {
+	// Arch is the guest's architecture, a GOARCH: amd64 or arm64.
+	Arch string
+	// Kernel is an uncompressed image: an ELF vmlinux with a PVH note
+	// (amd64) or an Image (arm64).
+	Kernel Resource
+	Initrd Resource
+	// CommandLine is the kernel command line. The driver adds what its machine
+	// cannot do without (the console device, the way to reboot, the clock)
+	// unless CommandLine sets it.
+	CommandLine string
+	CPUs        int
+	MemoryMiB   int
+	// Disks become /dev/vda, /dev/vdb, … in this order.
+	Disks []Disk
+	// Dir is a private directory, mode 0700 and short enough for socket names
+	// in it, for everything that the driver must have a path for. The caller
+	// removes it after Close.
+	Dir string
+	// Console receives what the guest's kernel writes to its console. It may
+	// be nil. The driver makes one Write at a time.
+	Console io.Writer
+}
+
+// A Disk is a virtio block device.
+type Disk struct {
+	Resource Resource
+	ReadOnly bool
+}
+
+// A Resource is the contents of something that a VM needs: a window of an open
+// file, or bytes. The VM uses it until it is closed; the file remains the
+// caller's to close, after that.
+type Resource struct {
+	// Name is for error messages and file names: kernel, initrd, rootfs.
+	Name string
+	// File holds the contents at Offset for Size bytes; Size -1 means to the
+	// end. If File is nil, Bytes are the contents.
+	File   *os.File
+	Offset int64
+	Size   int64
+	Bytes  []byte
+}
+
+// A Description is the machine that a Config makes with a driver. It is what
+// BAKE_DRY_RUN=1 prints as JSON.
+type Description struct {
+	Hypervisor  string          `json:"hypervisor"`
+	Accelerator string          `json:"accelerator,omitempty"`
+	Machine     string          `json:"machine,omitempty"`
+	Arch        string          `json:"arch"`
+	CPUs        int             `json:"cpus"`
+	MemoryMiB   int             `json:"memoryMiB"`
+	CommandLine string          `json:"commandLine"`
+	Disks       []DescribedDisk `json:"disks"`
+	// Command is the hypervisor's argument vector, where it has one.
+	Command []string `json:"command,omitempty"`
+}
+
+// A DescribedDisk is one disk of a [Description].
+type DescribedDisk struct {
+	Name     string `json:"name"`
+	Path     string `json:"path,omitempty"`
+	Offset   int64  `json:"offset"`
+	Size     int64  `json:"size"`
+	ReadOnly bool   `json:"readOnly"`
+}

@@ -1,0 +1,78 @@
+package wire
+
+import (
+	"io"
+)
+
+// ControlLimit bounds a control message, in bytes.
+const ControlLimit = 64 << 10
+
+// The types of [GuestMessage].
+const (
+	// GuestHello is the first message: Agent and Kernel are set.
+	GuestHello = "hello"
+	// GuestStarted says that the container's process runs.
+	GuestStarted = "started"
+	// GuestExit says that the container's process ended, and how. All output
+	// has been handed over before it is sent.
+	GuestExit = "exit"
+	// GuestFailed says that the guest could not get that far: Message is a
+	// sentence for the user and Code is 125, 126 or 127 as docker-run(1)
+	// defines them.
+	GuestFailed = "failed"
+	// GuestLog is a line for --verbose.
+	GuestLog = "log"
+)
+
+// A GuestMessage is what the agent says on [PortControl].
+type GuestMessage struct {
+	Type string `json:"type"`
+	// Code is the exit code, 0 to 255; 128+n when Signal is set.
+	Code int `json:"code,omitempty"`
+	// Signal is the name of the signal that ended the process, such as
+	// SIGKILL; empty when it exited.
+	Signal string `json:"signal,omitempty"`
+	// OutOfMemory says that the kernel's OOM killer ended the process.
+	OutOfMemory bool   `json:"outOfMemory,omitempty"`
+	Message     string `json:"message,omitempty"`
+	Agent       string `json:"agent,omitempty"`
+	Kernel      string `json:"kernel,omitempty"`
+}
+
+// The types of [HostMessage].
+const (
+	// HostSignal sends Signal to the container's first process.
+	HostSignal = "signal"
+	// HostResize sets the pseudoterminal's size to Rows and Cols.
+	HostResize = "resize"
+	// HostDone answers [GuestExit] and [GuestFailed]: the guest may power off.
+	HostDone = "done"
+)
+
+// A HostMessage is what the host says on [PortControl].
+type HostMessage struct {
+	Type string `json:"type"`
+	// Signal is a Linux signal's name (SIGTERM, SIGRTMIN+3) or number.
+	// Numbers of the host's system mean nothing to the guest.
+	Signal string `json:"signal,omitempty"`
+	Rows   uint16 `json:"rows,omitempty"`
+	Cols   uint16 `json:"cols,omitempty"`
+}
+
+// WriteGuestMessage writes one message of the agent.
+func WriteGuestMessage(w io.Writer, m GuestMessage) error { return WriteJSON(w, m, ControlLimit) }
+
+// ReadGuestMessage reads one message of the agent; io.EOF, bare, is the end.
+func ReadGuestMessage(r io.Reader) (m GuestMessage, err error) {
+	err = ReadJSON(r, &m, ControlLimit)
+	return m, err
+}
+
+// WriteHostMessage writes one message of the host.
+func WriteHostMessage(w io.Writer, m HostMessage) error { return WriteJSON(w, m, ControlLimit) }
+
+// ReadHostMessage reads one message of the host; io.EOF, bare, is the end.
+func ReadHostMessage(r io.Reader) (m HostMessage, err error) {
+	err = ReadJSON(r, &m, ControlLimit)
+	return m, err
+}

@@ -27,9 +27,13 @@ arm64) karch=arm64 ;;
 	;;
 esac
 
+# The version that is installed, or that would be: a kernel from the cache does not need the source.
 version=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null || true)
-if [ -z "$version" ] || [ ! -r "$tarball" ]; then
-	echo "kernel: $tarball is missing: run 'make deps-kernel' (it installs $package and the compilers)" >&2
+if [ -z "$version" ]; then
+	version=$(apt-cache policy "$package" 2>/dev/null | sed -n 's/^ *Candidate: //p')
+fi
+if [ -z "$version" ] || [ "$version" = "(none)" ]; then
+	echo "kernel: apt knows no $package; this needs Debian 12 with its security updates, and 'apt-get update'" >&2
 	exit 1
 fi
 
@@ -52,6 +56,11 @@ if [ -f "$bundle/bundle.json" ]; then
 	say "$arch is built already: $bundle"
 	echo "$bundle"
 	exit 0
+fi
+
+if [ ! -r "$tarball" ]; then
+	say "$tarball is missing: install $package ('make kernel-$arch' does, with the compilers)"
+	exit 1
 fi
 
 mkdir -p "$store"

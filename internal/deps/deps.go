@@ -24,6 +24,7 @@ import (
 	_ "github.com/rogpeppe/go-internal/testscript"
 	_ "github.com/spf13/cobra"
 	_ "github.com/ulikunitz/xz"
+	_ "github.com/xi2/xz"
 	_ "github.com/vishvananda/netlink"
 	_ "golang.org/x/sync/errgroup"
 	_ "golang.org/x/sys/unix"

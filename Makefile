@@ -1,0 +1,133 @@
+# bake: an image in, one executable out, a microVM that runs it.
+#
+# make demo and make test need nothing set up first: they install what is missing (apt, by root or sudo), build, and say
+# what they do. make build alone needs only Go.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bake
+# scripts/go.sh puts a Go here when the machine has none.
+export PATH := $(PATH):$(CACHE)/go/current/bin
+export CACHE
+
+ARCH := $(subst aarch64,arm64,$(subst x86_64,amd64,$(shell uname -m)))
+GO ?= go
+# The same source gives the same bytes: no paths, no VCS state, no build ID, no cgo.
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
+ARCHES := amd64 arm64
+HOST_BINARIES := bin/bake $(ARCHES:%=bin/bake-app-linux-%)
+AGENTS := $(ARCHES:%=bin/bake-agent-%)
+
+say = @printf '== %s\n' "$(1)"
+
+## help: this list
+.PHONY: help
+help:
+	@sed -nE 's/^## ([^:]+): (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target text; do \
+		printf '  make %-14s %s\n' "$$target" "$$text"; done
+
+## deps: install what make demo and make test need and this machine lacks (apt, as root or with sudo)
+.PHONY: deps deps-%
+deps: deps-go
+	@scripts/deps.sh build runc demo test
+deps-go:
+	@scripts/go.sh
+deps-%: deps-go
+	@scripts/deps.sh $*
+
+## build: bin/bake, the carriers and the agents (needs only Go)
+.PHONY: build $(HOST_BINARIES) $(AGENTS)
+build: $(HOST_BINARIES) $(AGENTS)
+	$(call say,built $^)
+# Go knows better than make what is up to date, so these always run; they take a second when nothing changed.
+bin/bake:
+	$(call say,building $@)
+	@$(GOBUILD) -o $@ ./cmd/bake
+bin/bake-app-linux-%:
+	$(call say,building $@)
+	@GOOS=linux GOARCH=$* $(GOBUILD) -o $@ ./cmd/bake-app
+bin/bake-agent-%:
+	$(call say,building $@)
+	@GOOS=linux GOARCH=$* $(GOBUILD) -o $@ ./cmd/bake-agent
+
+## runc: bin/runc-amd64 and bin/runc-arm64, static, from the pinned module (cached)
+.PHONY: runc $(ARCHES:%=bin/runc-%)
+runc: $(ARCHES:%=bin/runc-%)
+bin/runc-%: deps-runc
+	@scripts/runc.sh $* $@
+
+## initrd: bin/initrd-amd64.cpio and bin/initrd-arm64.cpio
+.PHONY: initrd $(ARCHES:%=bin/initrd-%.cpio)
+initrd: $(ARCHES:%=bin/initrd-%.cpio)
+bin/initrd-%.cpio: bin/bake bin/bake-agent-% bin/runc-%
+	$(call say,packing $@)
+	@bin/bake initrd --agent bin/bake-agent-$* --runc bin/runc-$* -o $@
+
+## kernel: the guest kernel of this machine's architecture, compiled once (20 CPU-minutes) and then cached
+## kernel-amd64: the guest kernel for amd64, cross-compiled where needed
+## kernel-arm64: the guest kernel for arm64, cross-compiled where needed
+.PHONY: kernel kernel-amd64 kernel-arm64
+kernel: kernel-$(ARCH)
+kernel-amd64 kernel-arm64: kernel-%:
+	@kernel/build.sh $* --print-dir >/dev/null 2>&1 || scripts/deps.sh kernel-$*
+	@kernel/build.sh $*
+
+## kernel-debian: Debian's cloud kernel, downloaded with apt (not installed) and imported
+.PHONY: kernel-debian
+kernel-debian: deps-build bin/bake
+	@scripts/kernel-debian.sh $(ARCH)
+
+# A kernel to boot: ours when it is compiled already, Debian's when not.
+.PHONY: kernel-any
+kernel-any: deps-build bin/bake
+	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then echo "== kernel: bake's own, $$dir"; \
+	else echo "== kernel: bake's own is not compiled (make kernel), taking Debian's"; scripts/kernel-debian.sh $(ARCH); fi
+
+## demo: pack a Debian with redis into ./redis-demo, boot it and talk to it
+.PHONY: demo
+demo:
+	@MAKE='$(MAKE)' scripts/demo.sh
+
+## test: all that must pass: vet on four targets, unit tests with -race, end to end in real VMs
+.PHONY: test test-vet test-unit test-e2e
+test: test-vet test-unit test-e2e
+	$(call say,all tests passed)
+test-vet: deps-go
+	@for target in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
+		echo "== vet $$target"; \
+		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) vet ./...; \
+	done
+test-unit: deps-build deps-test
+	$(call say,unit tests with the race detector)
+	@CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/test\(/\|$$\)')
+test-e2e: deps-test build initrd kernel-debian
+	$(call say,end to end: real images and real VMs)
+	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then \
+		for image in vmlinux Image; do [ ! -f "$$dir/$$image" ] || export BAKE_TEST_KERNEL="$$dir/$$image"; done; \
+		echo "== kernel under test: $$BAKE_TEST_KERNEL"; \
+	else echo "== kernel under test: Debian's"; fi; \
+	$(GO) test -count=1 -timeout 25m ./test/...
+
+## bench: boot, pack and vsock figures as ratios against peers in the same run
+.PHONY: bench
+bench: deps-test deps-bench build initrd kernel-any
+	$(call say,benchmarks)
+	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then \
+		for image in vmlinux Image; do [ ! -f "$$dir/$$image" ] || export BAKE_TEST_KERNEL="$$dir/$$image"; done; fi; \
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/...
+
+## fuzz-short: each fuzz target for FUZZTIME (10s)
+FUZZTIME ?= 10s
+.PHONY: fuzz-short
+fuzz-short: deps-go
+	@scripts/fuzz.sh $(FUZZTIME)
+
+## clean: remove bin/ and the demo; the cache (kernels, root filesystems) stays
+.PHONY: clean
+clean:
+	$(call say,removing bin/ and redis-demo)
+	@rm -rf bin redis-demo

@@ -1,0 +1,41 @@
+#!/bin/bash
+# rootfs.sh PACKAGE...
+#
+# Makes a tar of a minimal Debian 12 with the packages and prints its path. Files belong to root in it, whoever runs
+# this: mmdebstrap works as root, in a user namespace, or with fakechroot. Cached by what goes in.
+set -euo pipefail
+
+suite=bookworm
+cache=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bake}/rootfs
+include=$(IFS=,; echo "$*")
+key=$(echo "1 $suite $(dpkg --print-architecture) $include" | sha256sum | cut -c1-32)
+tar=$cache/$key.tar
+mkdir -p "$cache"
+
+exec 9>"$cache/.lock-$key"
+flock 9
+if [ ! -f "$tar" ]; then
+	echo "== making a Debian root filesystem with $include (about a minute)" >&2
+	work=$(mktemp -d "$cache/.make-XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	chmod 0755 "$work"
+	# The machine's own sources when it runs the same Debian: they may name a mirror that is nearer or the only one.
+	sources=()
+	if grep -qs "^VERSION_CODENAME=$suite" /etc/os-release; then
+		for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
+			if grep -qsE "^(Suites:|deb ).*$suite" "$file"; then
+				sources=("$file")
+				break
+			fi
+		done
+	fi
+	if ! mmdebstrap --quiet --mode=auto --variant=minbase --include="$include" \
+		--aptopt='Acquire::Retries "3"' --aptopt='APT::Install-Recommends "false"' \
+		"$suite" "$work/rootfs.tar" "${sources[@]}" >"$work/log" 2>&1; then
+		echo "rootfs: mmdebstrap failed:" >&2
+		tail -n 20 "$work/log" >&2
+		exit 1
+	fi
+	mv "$work/rootfs.tar" "$tar"
+fi
+echo "$tar"

@@ -38,6 +38,7 @@ package test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -186,6 +187,13 @@ func (l *lab) setup(env *testscript.Env) error {
 	env.Setenv("KERNELS", store)
 	env.Setenv("SOURCE", sourceDir())
 	env.Setenv("MACHINE_CACHE", filepath.Join(machine, "bake"))
+	for _, key := range []string{"PORT1", "PORT2"} {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		env.Setenv(key, port)
+	}
 	return nil
 }
 
@@ -194,6 +202,17 @@ func accel() string {
 		return a
 	}
 	return "tcg"
+}
+
+// freePort is a port of the loopback that nothing listens on now.
+func freePort() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	return port, err
 }
 
 // sourceDir is the repository.
@@ -205,7 +224,7 @@ func sourceDir() string {
 	return dir
 }
 
-// trimmed makes a list of the lines of s.
+// lines are the lines of s.
 func lines(s string) []string {
 	s = strings.TrimSuffix(s, "\n")
 	if s == "" {

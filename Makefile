@@ -31,9 +31,9 @@ help:
 		printf '  make %-14s %s\n' "$$target" "$$text"; done
 
 ## deps: install what make demo and make test need and this machine lacks (apt, as root or with sudo)
-.PHONY: deps deps-%
+.PHONY: deps deps-go
 deps: deps-go
-	@scripts/deps.sh build runc demo test
+	@scripts/deps.sh runc-amd64 runc-arm64 demo test
 deps-go:
 	@scripts/go.sh
 deps-%: deps-go
@@ -44,26 +44,26 @@ deps-%: deps-go
 build: $(HOST_BINARIES) $(AGENTS)
 	$(call say,built $^)
 # Go knows better than make what is up to date, so these always run; they take a second when nothing changed.
-bin/bake:
+bin/bake: deps-go
 	$(call say,building $@)
 	@$(GOBUILD) -o $@ ./cmd/bake
-bin/bake-app-linux-%:
+$(ARCHES:%=bin/bake-app-linux-%): bin/bake-app-linux-%: deps-go
 	$(call say,building $@)
 	@GOOS=linux GOARCH=$* $(GOBUILD) -o $@ ./cmd/bake-app
-bin/bake-agent-%:
+$(AGENTS): bin/bake-agent-%: deps-go
 	$(call say,building $@)
 	@GOOS=linux GOARCH=$* $(GOBUILD) -o $@ ./cmd/bake-agent
 
 ## runc: bin/runc-amd64 and bin/runc-arm64, static, from the pinned module (cached)
 .PHONY: runc $(ARCHES:%=bin/runc-%)
 runc: $(ARCHES:%=bin/runc-%)
-bin/runc-%: deps-runc
+$(ARCHES:%=bin/runc-%): bin/runc-%: deps-runc-%
 	@scripts/runc.sh $* $@
 
 ## initrd: bin/initrd-amd64.cpio and bin/initrd-arm64.cpio
 .PHONY: initrd $(ARCHES:%=bin/initrd-%.cpio)
 initrd: $(ARCHES:%=bin/initrd-%.cpio)
-bin/initrd-%.cpio: bin/bake bin/bake-agent-% bin/runc-%
+$(ARCHES:%=bin/initrd-%.cpio): bin/initrd-%.cpio: bin/bake bin/bake-agent-% bin/runc-%
 	$(call say,packing $@)
 	@bin/bake initrd --agent bin/bake-agent-$* --runc bin/runc-$* -o $@
 
@@ -78,12 +78,12 @@ kernel-amd64 kernel-arm64: kernel-%:
 
 ## kernel-debian: Debian's cloud kernel, downloaded with apt (not installed) and imported
 .PHONY: kernel-debian
-kernel-debian: deps-build bin/bake
+kernel-debian: bin/bake
 	@scripts/kernel-debian.sh $(ARCH)
 
 # A kernel to boot: ours when it is compiled already, Debian's when not.
 .PHONY: kernel-any
-kernel-any: deps-build bin/bake
+kernel-any: bin/bake
 	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then echo "== kernel: bake's own, $$dir"; \
 	else echo "== kernel: bake's own is not compiled (make kernel), taking Debian's"; scripts/kernel-debian.sh $(ARCH); fi
 
@@ -101,7 +101,7 @@ test-vet: deps-go
 		echo "== vet $$target"; \
 		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) vet ./...; \
 	done
-test-unit: deps-build deps-test
+test-unit: deps-test
 	$(call say,unit tests with the race detector)
 	@CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/test\(/\|$$\)')
 test-e2e: deps-test build initrd kernel-debian

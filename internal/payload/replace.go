@@ -21,16 +21,26 @@ func replaceFile(path string, perm os.FileMode, write func(*os.File) error) erro
 	}
 	if f, err := openUnnamed(dir, perm); err == nil {
 		defer f.Close()
-		if err := write(f); err != nil {
+		return replaceUnnamed(f, path, write)
+	}
+	return replaceNamed(path, perm, write)
+}
+
+// replaceUnnamed writes to f, a file without a name, and names it path.
+func replaceUnnamed(f *os.File, path string, write func(*os.File) error) error {
+	if err := write(f); err != nil {
+		return err
+	}
+	return withTempName(path, func(temp string) error {
+		if err := nameFile(f, temp); err != nil {
 			return err
 		}
-		return withTempName(path, func(temp string) error {
-			if err := nameFile(f, temp); err != nil {
-				return err
-			}
-			return renameOrRemove(temp, path)
-		})
-	}
+		return renameOrRemove(temp, path)
+	})
+}
+
+// replaceNamed is for file systems where every file has a name; a killed build leaves it.
+func replaceNamed(path string, perm os.FileMode, write func(*os.File) error) error {
 	return withTempName(path, func(temp string) error {
 		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 		if err != nil {

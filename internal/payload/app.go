@@ -19,7 +19,7 @@ func Create(ctx context.Context, path string, carrier *io.SectionReader, sources
 	if string(start) != elf.ELFMAG {
 		return fmt.Errorf("build %s: the carrier is not an ELF executable", path)
 	}
-	err := replaceFile(path, 0o755, func(dst *os.File) error { return WriteELF(ctx, dst, carrier, sources) })
+	err := ReplaceFile(path, 0o755, func(dst *os.File) error { return WriteELF(ctx, dst, carrier, sources) })
 	if err != nil {
 		return fmt.Errorf("build %s: %w", path, err)
 	}

@@ -189,8 +189,6 @@ func (p *elfPlan) sortSections(fileSize int64) (end int64, err error) {
 		end = max(end, sectionEnd)
 		switch {
 		case i == int(p.header.Shstrndx) || sectionEnd <= p.kept:
-		case int64(s.Off) < p.kept:
-			return 0, fmt.Errorf("section %d begins inside a segment and ends outside", i)
 		case s.Addralign > Align || s.Addralign&(s.Addralign-1) != 0:
 			return 0, fmt.Errorf("section %d has an impossible alignment: %d", i, s.Addralign)
 		default:
@@ -200,6 +198,11 @@ func (p *elfPlan) sortSections(fileSize int64) (end int64, err error) {
 	slices.SortFunc(p.moved, func(a, b elfMove) int {
 		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.size, b.size), cmp.Compare(a.section, b.section))
 	})
+	// GNU objcopy puts the first of them into the rest of the last segment's page: such a one stays too.
+	for len(p.moved) > 0 && p.moved[0].from < p.kept {
+		p.kept = max(p.kept, p.moved[0].from+p.moved[0].size)
+		p.moved = p.moved[1:]
+	}
 	for i := 1; i < len(p.moved); i++ {
 		if before := p.moved[i-1]; p.moved[i].from < before.from+before.size {
 			return 0, fmt.Errorf("sections %d and %d overlap", before.section, p.moved[i].section)

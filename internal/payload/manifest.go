@@ -3,9 +3,7 @@ package payload
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 )
 
 // Names of the parts of an app. Others are allowed; nothing here depends on what a part holds but the manifest.
@@ -135,9 +133,6 @@ func DecodeManifest(b []byte) (*Manifest, error) {
 	m := new(Manifest)
 	if err := dec.Decode(m); err != nil {
 		return nil, fmt.Errorf("the manifest is not as bake writes it: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is something after the end of the manifest")
 	}
 	if err := m.Validate(); err != nil {
 		return nil, err

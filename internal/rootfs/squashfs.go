@@ -15,7 +15,7 @@ type SquashFSOptions struct {
 	// BuildTime in seconds since 1970 goes in the superblock; take it from
 	// SOURCE_DATE_EPOCH.
 	BuildTime int64
-	// BlockSize in bytes, a power of two from 4 KiB to 1 MiB; 0 is 512 KiB.
+	// BlockSize in bytes, a power of two from 4 KiB to 1 MiB; 0 is 256 KiB.
 	// Larger blocks compress better, smaller ones are read faster at random.
 	BlockSize int
 	// Workers compress at once; 0 is the number of CPUs. The image doesn't
@@ -23,7 +23,7 @@ type SquashFSOptions struct {
 	Workers int
 }
 
-const defaultSquashBlock = 512 << 10
+const defaultSquashBlock = 256 << 10
 
 // WriteSquashFS writes t as a squashfs 4.0 image with zstd, which Linux mounts
 // since 4.14. Equal trees and options give equal bytes, whatever Workers is.

@@ -19,14 +19,13 @@ type squashFile struct {
 // squashJob is one block on its way: read in order, compressed by any worker,
 // written in order.
 type squashJob struct {
-	in       []byte
-	out      []byte // what to store
-	raw      bool   // out is in itself
-	hole     bool
-	file     *squashFile // of a file's block; nil for a fragment block
-	block    int
-	fragment int
-	done     chan struct{}
+	in    []byte
+	out   []byte // what to store, unless raw
+	raw   bool   // in doesn't get smaller
+	hole  bool
+	file  *squashFile // of a file's block; nil for a fragment block
+	block int         // of the file
+	done  chan struct{}
 }
 
 // writeData writes the contents of all files and returns where they end.
@@ -109,7 +108,7 @@ func (s *squash) store(w io.WriterAt, j *squashJob, end *int64) error {
 	if j.file != nil {
 		j.file.blocks[j.block] = size
 	} else {
-		s.fragments[j.fragment] = squashFragment{*end, size}
+		s.fragments = append(s.fragments, squashFragment{*end, size})
 	}
 	if _, err := w.WriteAt(data, *end); err != nil {
 		return err
@@ -183,11 +182,10 @@ func (r *squashReader) file(n *Inode) error {
 		}
 	}
 	if r.frag == nil {
-		r.s.fragments = append(r.s.fragments, squashFragment{})
 		if r.frag, err = r.job(); err != nil {
 			return err
 		}
-		r.frag.file, r.frag.fragment = nil, r.next
+		r.frag.file = nil
 	}
 	start := len(r.frag.in)
 	f.fragment, f.offset = uint32(r.next), uint32(start)

@@ -30,38 +30,55 @@ func randomBytes(seed byte, n int) []byte {
 	return b
 }
 
-// disks has every kind of disk in one VM.
-func (s suite) disks(t *testing.T) {
-	big := randomBytes(1, 1<<20)
-	file := tempFile(t, "app", big)
-	whole, err := os.Open(file.Name()) // O_RDONLY, as an app opens itself
+// A diskSet is every kind of disk.
+type diskSet struct {
+	disks    []hypervisor.Disk
+	contents [][]byte
+	app      *os.File // behind read-only disks
+	scratch  *os.File // behind writable disks
+	written  []byte   // what scratch should hold
+}
+
+func newDiskSet(t testing.TB) *diskSet {
+	t.Helper()
+	big, scratch, literal := randomBytes(1, 1<<20), randomBytes(2, 256<<10), randomBytes(3, 4096)
+	s := &diskSet{app: tempFile(t, "app", big), scratch: tempFile(t, "scratch", scratch), written: bytes.Clone(scratch)}
+	own, err := os.Open(s.app.Name()) // O_RDONLY, as an app opens itself
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { whole.Close() })
-	scratch := tempFile(t, "scratch", randomBytes(2, 256<<10))
-	literal := randomBytes(3, 4096)
-	disks := []hypervisor.Disk{
-		{Resource: hypervisor.Resource{Name: "whole", File: whole, Size: -1}, ReadOnly: true},
-		{Resource: hypervisor.Resource{Name: "window", File: whole, Offset: 64 << 10, Size: 128 << 10}, ReadOnly: true},
-		{Resource: hypervisor.Resource{Name: "scratch", File: scratch, Size: -1}},
-		{Resource: hypervisor.Resource{Name: "bytes", Bytes: literal}, ReadOnly: true},
-		{Resource: hypervisor.Resource{Name: "end", File: file, Offset: 1<<20 - 512, Size: -1}, ReadOnly: true},
-		{Resource: hypervisor.Resource{Name: "part", File: scratch, Offset: 128 << 10, Size: 64 << 10}},
+	t.Cleanup(func() { own.Close() })
+	for _, d := range []struct {
+		disk     hypervisor.Disk
+		contents []byte
+	}{
+		{hypervisor.Disk{Resource: hypervisor.Resource{Name: "whole", File: own, Size: -1}, ReadOnly: true}, big},
+		{hypervisor.Disk{Resource: hypervisor.Resource{Name: "window", File: own, Offset: 64 << 10, Size: 128 << 10}, ReadOnly: true}, big[64<<10 : 192<<10]},
+		{hypervisor.Disk{Resource: hypervisor.Resource{Name: "scratch", File: s.scratch, Size: 128 << 10}}, scratch[:128<<10]},
+		{hypervisor.Disk{Resource: hypervisor.Resource{Name: "bytes", Bytes: literal}, ReadOnly: true}, literal},
+		// This file is open for writing too, which must do no harm.
+		{hypervisor.Disk{Resource: hypervisor.Resource{Name: "end", File: s.app, Offset: 1<<20 - 512, Size: -1}, ReadOnly: true}, big[1<<20-512:]},
+		{hypervisor.Disk{Resource: hypervisor.Resource{Name: "part", File: s.scratch, Offset: 128 << 10, Size: 64 << 10}}, scratch[128<<10 : 192<<10]},
+	} {
+		s.disks = append(s.disks, d.disk)
+		s.contents = append(s.contents, d.contents)
 	}
-	contents := [][]byte{big, big[64<<10 : 192<<10], randomBytes(2, 256<<10), literal, big[1<<20-512:], randomBytes(2, 256<<10)[128<<10 : 192<<10]}
-	m := s.boot(t, func(c *hypervisor.Config) { c.Disks = disks })
-	if r := m.MustAsk(t, testguest.Request{Op: testguest.OpInfo}); r.Disks != len(disks) {
-		t.Fatalf("the guest has %d disks, want %d", r.Disks, len(disks))
+	return s
+}
+
+// check reads and writes all disks in the guest.
+func (s *diskSet) check(t *testing.T, m *Machine) {
+	if r := m.MustAsk(t, testguest.Request{Op: testguest.OpInfo}); r.Disks != len(s.disks) {
+		t.Fatalf("the guest has %d disks, want %d", r.Disks, len(s.disks))
 	}
-	for i, disk := range disks {
-		name := disk.Resource.Name
+	for i, disk := range s.disks {
+		name, want := disk.Resource.Name, s.contents[i]
 		r := m.MustAsk(t, testguest.Request{Op: testguest.OpDisk, Disk: i})
-		if r.Size != int64(len(contents[i])) || r.ReadOnly != disk.ReadOnly {
-			t.Errorf("disk %d (%s): %d bytes, read-only: %v; want %d, %v", i, name, r.Size, r.ReadOnly, len(contents[i]), disk.ReadOnly)
+		if r.Size != int64(len(want)) || r.ReadOnly != disk.ReadOnly {
+			t.Errorf("disk %d (%s): %d bytes, read-only: %v; want %d, %v", i, name, r.Size, r.ReadOnly, len(want), disk.ReadOnly)
 			continue
 		}
-		if r := m.MustAsk(t, testguest.Request{Op: testguest.OpRead, Disk: i, Length: r.Size}); !bytes.Equal(r.Data, contents[i]) {
+		if r := m.MustAsk(t, testguest.Request{Op: testguest.OpRead, Disk: i, Length: r.Size}); !bytes.Equal(r.Data, want) {
 			t.Errorf("disk %d (%s) has other contents than its file", i, name)
 		}
 		if _, err := m.Ask(testguest.Request{Op: testguest.OpRead, Disk: i, Offset: r.Size, Length: 512}); err == nil {
@@ -72,28 +89,23 @@ func (s suite) disks(t *testing.T) {
 		if (err != nil) != disk.ReadOnly {
 			t.Errorf("disk %d (%s): write: %v, read-only: %v", i, name, err, disk.ReadOnly)
 		}
-		if disk.ReadOnly {
-			continue
-		}
-		back := make([]byte, 512)
-		if _, err := scratch.ReadAt(back, disk.Resource.Offset+r.Size-512); err != nil || !bytes.Equal(back, data) {
-			t.Errorf("disk %d (%s): what the guest wrote is not in the file (%v)", i, name, err)
+		if !disk.ReadOnly {
+			copy(s.written[disk.Resource.Offset+r.Size-512:], data)
 		}
 	}
-	m.End(t, testguest.OpPowerOff)
-	// Nothing but what was written changed.
-	if now, err := os.ReadFile(file.Name()); err != nil || !bytes.Equal(now, big) {
+}
+
+// checkFiles finds in the files what the guest wrote and nothing else.
+func (s *diskSet) checkFiles(t *testing.T) {
+	if now, err := os.ReadFile(s.app.Name()); err != nil || !bytes.Equal(now, s.contents[0]) {
 		t.Errorf("the file of read-only disks changed (%v)", err)
 	}
-	want := randomBytes(2, 256<<10)
-	copy(want[256<<10-512:], randomBytes(12, 512))
-	copy(want[192<<10-512:], randomBytes(15, 512))
-	if now, err := os.ReadFile(scratch.Name()); err != nil || !bytes.Equal(now, want) {
+	if now, err := os.ReadFile(s.scratch.Name()); err != nil || !bytes.Equal(now, s.written) {
 		t.Errorf("the file of writable disks has other changes than the guest made (%v)", err)
 	}
 }
 
-// diskSharedByVMs has one file, once open and opened twice, in VMs at a time.
+// diskSharedByVMs has one file in VMs at a time, as processes of one app do.
 func (s suite) diskSharedByVMs(t *testing.T) {
 	data := randomBytes(4, 64<<10)
 	file := tempFile(t, "app", data)
@@ -103,7 +115,7 @@ func (s suite) diskSharedByVMs(t *testing.T) {
 	}
 	t.Cleanup(func() { other.Close() })
 	var machines []*Machine
-	for _, f := range []*os.File{file, file, other} {
+	for _, f := range []*os.File{file, other} {
 		machines = append(machines, s.boot(t, func(c *hypervisor.Config) {
 			c.Disks = []hypervisor.Disk{{Resource: hypervisor.Resource{Name: "rootfs", File: f, Size: -1}, ReadOnly: true}}
 		}))

@@ -3,7 +3,6 @@ package hypervisortest
 import (
 	"context"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +21,7 @@ type Options struct {
 	Kill func(t testing.TB, vm hypervisor.VM)
 }
 
-// Run runs the suite.
+// Run runs the suite: about 15 boots.
 func Run(t *testing.T, o Options) {
 	s := suite{o.Guest, o}
 	for _, test := range []struct {
@@ -32,35 +31,28 @@ func Run(t *testing.T, o Options) {
 		{"Available", s.available},
 		{"Describe", s.describe},
 		{"RefusesBadConfigs", s.refusesBadConfigs},
-		{"GuestSeesItsMachine", s.guestSeesItsMachine},
-		{"Console", s.console},
-		{"NoConsole", s.noConsole},
-		{"Disks", s.disks},
+		{"OneVM", s.oneVM},
 		{"DiskSharedByVMs", s.diskSharedByVMs},
-		{"VsockFromHost", s.vsockFromHost},
-		{"VsockFromGuest", s.vsockFromGuest},
-		{"VsockRefused", s.vsockRefused},
-		{"VsockLastBytesArrive", s.vsockLastBytesArrive},
-		{"States", s.states},
-		{"PowerOffIsClean", func(t *testing.T) { s.cleanEnd(t, testguest.OpPowerOff) }},
-		{"RebootIsClean", func(t *testing.T) { s.cleanEnd(t, testguest.OpReboot) }},
+		{"LifeOfAVM", s.life},
+		{"RebootIsCleanWithoutConsole", s.rebootWithoutConsole},
 		{"PanicEndsTheVM", s.panics},
 		{"StopBeforeStart", s.stopBeforeStart},
 		{"StopWhileStarting", s.stopWhileStarting},
 		{"StopWhileBooting", s.stopWhileBooting},
 		{"StopRunning", s.stopRunning},
 		{"StopWithoutTime", s.stopWithoutTime},
-		{"StopAfterEnd", s.stopAfterEnd},
-		{"StartTwice", s.startTwice},
 		{"StartWithoutTime", s.startWithoutTime},
 		{"CloseRunning", s.closeRunning},
-		{"KilledVMM", s.killed},
 		{"ConcurrentVMs", s.concurrent},
 		{"NothingStays", s.nothingStays},
 	} {
 		t.Run(test.name, test.run)
 	}
 }
+
+// RunOneVM is the part of the suite that a single boot is enough for: what the
+// guest sees of its machine.
+func RunOneVM(t *testing.T, o Options) { suite{o.Guest, o}.oneVM(t) }
 
 type suite struct {
 	Guest
@@ -90,11 +82,37 @@ func (s suite) available(t *testing.T) {
 	}
 }
 
-func (s suite) guestSeesItsMachine(t *testing.T) {
-	m := s.boot(t, func(c *hypervisor.Config) {
+// oneVM is what can be seen in one VM while it runs.
+func (s suite) oneVM(t *testing.T) {
+	set := newDiskSet(t)
+	m := s.New(t, s.o.Driver(t), func(c *hypervisor.Config) {
 		c.CPUs = 2
 		c.CommandLine += " bake.test=one,two bake.quote=\"a b\""
+		c.Disks = set.disks
 	})
+	l, err := m.ListenVsock(hostEchoPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	m.StartAndWait(t)
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"GuestSeesItsMachine", func(t *testing.T) { s.guestSeesItsMachine(t, m) }},
+		{"Disks", func(t *testing.T) { set.check(t, m) }},
+		{"VsockFromHost", m.vsockFromHost},
+		{"VsockFromGuest", func(t *testing.T) { m.vsockFromGuest(t, l) }},
+		{"VsockRefused", m.vsockRefused},
+		{"ConsoleToItsEnd", m.consoleToItsEnd},
+	} {
+		t.Run(test.name, test.run)
+	}
+	set.checkFiles(t)
+}
+
+func (s suite) guestSeesItsMachine(t *testing.T, m *Machine) {
 	r := m.MustAsk(t, testguest.Request{Op: testguest.OpInfo})
 	if r.CPUs != 2 {
 		t.Errorf("the guest has %d CPUs, want 2", r.CPUs)
@@ -108,63 +126,21 @@ func (s suite) guestSeesItsMachine(t *testing.T) {
 			t.Errorf("the command line %q does not have %q", r.CommandLine, want)
 		}
 	}
-	if r.Disks != 0 {
-		t.Errorf("the guest has %d disks, want none", r.Disks)
-	}
 }
 
-func (s suite) console(t *testing.T) {
-	m := s.boot(t, nil)
+func (m *Machine) consoleToItsEnd(t *testing.T) {
 	m.MustAsk(t, testguest.Request{Op: testguest.OpPrint, Text: "a line of the guest\n"})
 	m.Console.WaitFor(t, "a line of the guest")
 	// All that was written is there when Wait returns.
 	m.MustAsk(t, testguest.Request{Op: testguest.OpPrint, Text: strings.Repeat("x", 4000) + "the last\n"})
-	m.End(t, testguest.OpPowerOff)
+	if exit := m.End(t, testguest.OpPowerOff); !exit.Clean {
+		t.Errorf("exit %+v, want clean", exit)
+	}
 	if !strings.Contains(m.Console.String(), "the last") {
 		t.Error("the end of the console is not there after Wait")
 	}
 	if m.Console.broken {
 		t.Error("the driver wrote to the console twice at a time")
-	}
-}
-
-func (s suite) noConsole(t *testing.T) {
-	m := s.boot(t, func(c *hypervisor.Config) { c.Console = nil })
-	m.MustAsk(t, testguest.Request{Op: testguest.OpPrint, Text: "nobody reads this\n"})
-	if exit := m.End(t, testguest.OpPowerOff); !exit.Clean {
-		t.Errorf("exit %+v, want clean", exit)
-	}
-}
-
-func (s suite) states(t *testing.T) {
-	m := s.new(t)
-	states := []hypervisor.State{m.State()}
-	m.StartAndWait(t)
-	states = append(states, m.State())
-	exit := m.End(t, testguest.OpPowerOff)
-	states = append(states, m.State())
-	if want := []hypervisor.State{hypervisor.StateNew, hypervisor.StateRunning, hypervisor.StateStopped}; !slices.Equal(states, want) {
-		t.Errorf("states %v, want %v", states, want)
-	}
-	for range 3 {
-		if again := m.WaitEnd(t); again != exit {
-			t.Errorf("Wait says %+v and then %+v", exit, again)
-		}
-	}
-}
-
-func (s suite) cleanEnd(t *testing.T, op string) {
-	m := s.boot(t, nil)
-	if exit := m.End(t, op); !exit.Clean || exit.Reason != "" {
-		t.Errorf("after %s: exit %+v, want clean", op, exit)
-	}
-}
-
-func (s suite) panics(t *testing.T) {
-	m := s.boot(t, nil)
-	m.End(t, testguest.OpPanic) // clean or not: a panic looks like a reboot
-	if !strings.Contains(m.Console.String(), "Kernel panic") {
-		t.Errorf("the console does not say that the kernel panicked:\n%s", m.Console)
 	}
 }
 
@@ -197,24 +173,25 @@ func (s suite) concurrent(t *testing.T) {
 
 // nothingStays counts what a process has before and after VMs.
 func (s suite) nothingStays(t *testing.T) {
-	cycle := func(t *testing.T) {
+	ended := func(t *testing.T) {
 		m := s.boot(t, nil)
 		if _, err := m.echo("hello"); err != nil {
 			t.Error(err)
 		}
 		m.End(t, testguest.OpPowerOff)
 	}
-	t.Run("first", cycle) // what a process makes once
+	t.Run("first", s.stopWhileBooting) // what a process makes once
 	files, goroutines := openFiles(t), runtime.NumGoroutine()
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T)
 	}{
-		{"ended", cycle},
-		{"closed", func(t *testing.T) { s.boot(t, nil) }},
-		{"never started", func(t *testing.T) { s.new(t) }},
-		{"stopped while booting", s.stopWhileBooting},
+		{"ended", ended},
 		{"killed", s.killed},
+		{"closed while booting", s.closeWhileBooting},
+		{"stopped while booting", s.stopWhileBooting},
+		{"never started", func(t *testing.T) { s.new(t) }},
+		{"refused", s.refusesBadConfigs},
 	} {
 		t.Run(test.name, test.run)
 		// What the test itself started may take a moment to end.
@@ -230,6 +207,7 @@ func (s suite) nothingStays(t *testing.T) {
 	}
 }
 
+// killed kills a VMM and looks at what the host sees of that.
 func (s suite) killed(t *testing.T) {
 	m := s.boot(t, nil)
 	conn, err := m.Dial(testguest.PortEcho)
@@ -249,8 +227,9 @@ func (s suite) killed(t *testing.T) {
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("a connection to a VM that is gone reads %d bytes", n)
 	}
-	if _, err := m.Dial(testguest.PortEcho); err == nil {
+	if conn, err := m.Dial(testguest.PortEcho); err == nil {
 		t.Error("a VM that is gone takes connections")
+		conn.Close()
 	}
 	if err := m.Stop(context.Background()); err != nil {
 		t.Errorf("Stop of a VM that is gone: %v", err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"bake/internal/hypervisor"
 	"bake/internal/hypervisor/hypervisortest/testguest"
 )
 
@@ -42,8 +43,7 @@ func (m *Machine) echo(text string) (string, error) {
 // sizes are of streams: nothing, a byte, more than any buffer on the way.
 var sizes = []int{0, 1, 4096, 3<<20 + 7}
 
-func (s suite) vsockFromHost(t *testing.T) {
-	m := s.boot(t, nil)
+func (m *Machine) vsockFromHost(t *testing.T) {
 	for i, n := range sizes {
 		data := randomBytes(byte(i), n)
 		conn, err := m.Dial(testguest.PortEcho)
@@ -68,15 +68,10 @@ func (s suite) vsockFromHost(t *testing.T) {
 	wg.Wait()
 }
 
-func (s suite) vsockFromGuest(t *testing.T) {
-	m := s.new(t)
-	const port = 2000
-	l, err := m.ListenVsock(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	m.StartAndWait(t)
+// hostEchoPort is where the guest dials the host to echo.
+const hostEchoPort = 2000
+
+func (m *Machine) vsockFromGuest(t *testing.T, l net.Listener) {
 	for i, n := range sizes {
 		data := randomBytes(byte(i), n)
 		var wg sync.WaitGroup
@@ -93,7 +88,7 @@ func (s suite) vsockFromGuest(t *testing.T) {
 				t.Errorf("%d bytes come back as %d, equal: %v (%v)", n, len(back), bytes.Equal(back, data), err)
 			}
 		})
-		r := m.MustAsk(t, testguest.Request{Op: testguest.OpDial, Port: port})
+		r := m.MustAsk(t, testguest.Request{Op: testguest.OpDial, Port: hostEchoPort})
 		if r.Length != int64(n) {
 			t.Errorf("the guest saw %d bytes, want %d", r.Length, n)
 		}
@@ -101,8 +96,7 @@ func (s suite) vsockFromGuest(t *testing.T) {
 	}
 }
 
-func (s suite) vsockRefused(t *testing.T) {
-	m := s.boot(t, nil)
+func (m *Machine) vsockRefused(t *testing.T) {
 	if conn, err := m.Dial(4000); err == nil {
 		t.Error("a port of the guest that nobody listens on takes a connection")
 		conn.Close()
@@ -115,9 +109,10 @@ func (s suite) vsockRefused(t *testing.T) {
 	}
 }
 
-// vsockLastBytesArrive: what a guest sends before it powers off is not lost.
-func (s suite) vsockLastBytesArrive(t *testing.T) {
-	m := s.boot(t, nil)
+// lastBytesArrive powers the guest off, and finds that what it sent before is
+// not lost.
+func (m *Machine) lastBytesArrive(t *testing.T) hypervisor.Exit {
+	t.Helper()
 	conn, err := m.Dial(testguest.PortEcho)
 	if err != nil {
 		t.Fatal(err)
@@ -135,9 +130,10 @@ func (s suite) vsockLastBytesArrive(t *testing.T) {
 	if back, err := m.echo("a round trip"); err != nil || back != "a round trip" {
 		t.Fatalf("%q, %v", back, err)
 	}
-	m.End(t, testguest.OpPowerOff)
+	exit := m.End(t, testguest.OpPowerOff)
 	rest, _ := io.ReadAll(conn) // the end may be a reset
 	if got := append(first, rest...); !bytes.HasPrefix(data, got) || len(got) < 4096 {
 		t.Errorf("%d of %d bytes arrived, equal: %v", len(got), len(data), bytes.HasPrefix(data, got))
 	}
+	return exit
 }

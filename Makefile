@@ -111,7 +111,7 @@ test-e2e: deps-test build initrd kernel-debian
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot ./internal/agent/boottest
 	$(call say,end to end: the agent on a distribution kernel with modules)
 	@eval "$$(scripts/test-env.sh debian $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot ./internal/agent/boottest
-	$(call say,end to end: real images, real apps, real VMs)
+	$(call say,end to end: apps of real images in real VMs)
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 25m ./test/...
 
 ## bench: boot, pack and vsock figures as ratios against peers in the same run

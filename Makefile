@@ -101,24 +101,24 @@ test-vet: deps-go
 		echo "== vet $$target"; \
 		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) vet ./...; \
 	done
-test-unit: deps-test
+# Drivers are tested against a VM in their unit tests, so these need a kernel too.
+test-unit: deps-test kernel-any bin/runc-$(ARCH)
 	$(call say,unit tests with the race detector)
-	@CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/test\(/\|$$\)')
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; \
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/test\(/\|$$\)')
 test-e2e: deps-test build initrd kernel-debian
-	$(call say,end to end: real images and real VMs)
-	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then \
-		for image in vmlinux Image; do [ ! -f "$$dir/$$image" ] || export BAKE_TEST_KERNEL="$$dir/$$image"; done; \
-		echo "== kernel under test: $$BAKE_TEST_KERNEL"; \
-	else echo "== kernel under test: Debian's"; fi; \
-	$(GO) test -count=1 -timeout 25m ./test/...
+	$(call say,end to end: the agent in real guests)
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot ./internal/agent/boottest
+	$(call say,end to end: the agent on a distribution kernel with modules)
+	@eval "$$(scripts/test-env.sh debian $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot ./internal/agent/boottest
+	$(call say,end to end: apps of real images in real VMs)
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 25m ./test/...
 
 ## bench: boot, pack and vsock figures as ratios against peers in the same run
 .PHONY: bench
 bench: deps-test deps-bench build initrd kernel-any
 	$(call say,benchmarks)
-	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then \
-		for image in vmlinux Image; do [ ! -f "$$dir/$$image" ] || export BAKE_TEST_KERNEL="$$dir/$$image"; done; fi; \
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/...
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/...
 
 ## fuzz-short: each fuzz target for FUZZTIME (10s)
 FUZZTIME ?= 10s

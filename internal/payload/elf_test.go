@@ -227,6 +227,7 @@ func TestWriteELFRefuses(t *testing.T) {
 		{"other machine", func(f *elfFile) { f.header.Machine = uint16(elf.EM_S390) }, "only x86-64 and arm64"},
 		{"32 bits", func(f *elfFile) { f.header.Ident[elf.EI_CLASS] = 1 }, "only 64-bit little-endian"},
 		{"big endian", func(f *elfFile) { f.header.Ident[elf.EI_DATA] = 2 }, "only 64-bit little-endian"},
+		{"no segments", func(f *elfFile) { f.header.Phnum, f.header.Phoff = 0, 1<<63 }, "no program headers"},
 		{"no sections", func(f *elfFile) { f.header.Shnum, f.header.Shoff = 0, 0 }, "no section table"},
 		{"no names", func(f *elfFile) { f.header.Shstrndx = 9 }, "names section 9 of 4"},
 		{"names elsewhere", func(f *elfFile) { f.sections[3].Off = 1 << 40 }, "read the ELF section names"},

@@ -86,6 +86,9 @@ func planELF(f *elfFile, fileSize int64) (*elfPlan, error) {
 	if m := elf.Machine(h.Machine); m != elf.EM_X86_64 && m != elf.EM_AARCH64 {
 		return nil, fmt.Errorf("it is for %v; only x86-64 and arm64 are supported", m)
 	}
+	if len(f.progs) == 0 {
+		return nil, errors.New("it has no program headers, so nothing could run it")
+	}
 	if len(f.sections) == 0 {
 		return nil, errors.New("it has no section table (sstrip takes it away): take the executable as it was linked")
 	}

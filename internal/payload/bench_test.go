@@ -37,7 +37,8 @@ func BenchmarkOpenFile(b *testing.B) {
 	}
 }
 
-// BenchmarkCreate builds an app from a file of 64 MiB, with its hash known and not; copying the file alone is the floor.
+// BenchmarkCreate builds an app from a file of 64 MiB, with its hash known and not; copying the file alone is
+// the floor.
 func BenchmarkCreate(b *testing.B) {
 	const size = 64 << 20
 	dir := b.TempDir()

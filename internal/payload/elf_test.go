@@ -106,7 +106,7 @@ var stripTools = []struct {
 	{"llvm-objcopy --strip-all", "llvm", []string{"llvm-objcopy", "--strip-all"}, true},
 }
 
-// gnuPrefix is before the names of the GNU tools that know another architecture, and gnuPackage where they are from.
+// gnu is what the GNU tools for another architecture have before their names, and where they are from.
 var gnu = map[string]struct{ prefix, pkg string }{
 	"amd64": {"x86_64-linux-gnu-", "binutils-x86-64-linux-gnu"},
 	"arm64": {"aarch64-linux-gnu-", "binutils-aarch64-linux-gnu"},
@@ -316,7 +316,8 @@ func TestFindELF(t *testing.T) {
 	}
 }
 
-// FuzzFindELF feeds whole files: finding must not fail otherwise than by an error, and neither must taking such a file as a carrier.
+// FuzzFindELF feeds whole files: finding must not fail otherwise than by an error, and neither must taking
+// such a file as a carrier.
 func FuzzFindELF(f *testing.F) {
 	f.Add(tinyELF(nil))
 	f.Add(tinyApp(f, []Source{BytesSource("a", []byte("b"))}))

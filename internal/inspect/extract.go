@@ -10,8 +10,8 @@ import (
 	"bake/internal/payload"
 )
 
-// Extract writes the part name of the app at path to w and checks its hash on the way: after an error, what w got is not to be
-// used.
+// Extract writes the part name of the app at path to w and checks its hash on the way: after an error, what w
+// got is not to be used.
 func Extract(ctx context.Context, path, name string, w io.Writer) error {
 	app, err := payload.OpenFile(path)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package inspect is what `bake inspect`, `bake verify` and `bake extract` do: it looks into a packed app without running
-// it. It reads through package payload alone and treats the app as untrusted, down to what it prints on a terminal.
+// Package inspect is what `bake inspect`, `bake verify` and `bake extract` do: it looks into a packed app
+// without running it. It reads through package payload alone and treats the app as untrusted, down to what it
+// prints on a terminal.
 //
 // It knows nothing of flags or of how an app runs.
 package inspect
@@ -39,8 +40,8 @@ type Part struct {
 	SHA256 string `json:"sha256"` // hex; as recorded, see Verify
 }
 
-// Inspect reads the tables and the manifest of the app at path; no other part, so that it takes the same time for any
-// size. A file that is no app is payload.ErrNoPayload.
+// Inspect reads the tables and the manifest of the app at path; no other part, so that it takes the same time
+// for any size. A file that is no app is payload.ErrNoPayload.
 func Inspect(path string) (Report, error) {
 	app, err := payload.OpenFile(path)
 	if err != nil {

@@ -108,8 +108,8 @@ func words(argv []string) string {
 	return strings.Join(quoted, " ")
 }
 
-// plain returns s as it is where that is harmless, else quoted: escape sequences of a terminal, line breaks and tabs
-// come from the image's author.
+// plain returns s as it is where that is harmless, else quoted: escape sequences of a terminal, line breaks
+// and tabs come from the image's author.
 func plain(s string) string {
 	for _, c := range s {
 		if !strconv.IsPrint(c) {

@@ -9,8 +9,8 @@ import (
 	"bake/internal/payload"
 )
 
-// Verify checks every part of the app at path against its hash and writes a line for each to w. The error names all that
-// are wrong.
+// Verify checks every part of the app at path against its hash and writes a line for each to w. The error
+// names all that are wrong.
 func Verify(ctx context.Context, path string, w io.Writer) error {
 	app, err := payload.OpenFile(path)
 	if err != nil {

@@ -8,9 +8,10 @@ import (
 	"os"
 )
 
-// Create writes an app to path: the carrier with the payload of the sources in it, executable by whom the umask allows. The
-// app is written elsewhere in the same directory and takes the name in one step, so that path holds what it held or the
-// whole app, a running app of that name keeps its file, and a failed build leaves nothing.
+// Create writes an app to path: the carrier with the payload of the sources in it, executable by whom the
+// umask allows. The app is written elsewhere in the same directory and takes the name in one step, so that
+// path holds what it held or the whole app, a running app of that name keeps its file, and a failed build
+// leaves nothing.
 func Create(ctx context.Context, path string, carrier *io.SectionReader, sources []Source) error {
 	start := make([]byte, 4)
 	if err := readFull(carrier, start, 0); err != nil {

@@ -106,7 +106,7 @@ var stripTools = []struct {
 	{"llvm-objcopy --strip-all", "llvm", []string{"llvm-objcopy", "--strip-all"}, true},
 }
 
-// gnuPrefix is before the names of the GNU tools that know another architecture, and gnuPackage where they are from.
+// gnu is what the GNU tools for another architecture have before their names, and where they are from.
 var gnu = map[string]struct{ prefix, pkg string }{
 	"amd64": {"x86_64-linux-gnu-", "binutils-x86-64-linux-gnu"},
 	"arm64": {"aarch64-linux-gnu-", "binutils-aarch64-linux-gnu"},
@@ -227,6 +227,7 @@ func TestWriteELFRefuses(t *testing.T) {
 		{"other machine", func(f *elfFile) { f.header.Machine = uint16(elf.EM_S390) }, "only x86-64 and arm64"},
 		{"32 bits", func(f *elfFile) { f.header.Ident[elf.EI_CLASS] = 1 }, "only 64-bit little-endian"},
 		{"big endian", func(f *elfFile) { f.header.Ident[elf.EI_DATA] = 2 }, "only 64-bit little-endian"},
+		{"no segments", func(f *elfFile) { f.header.Phnum, f.header.Phoff = 0, 1<<63 }, "no program headers"},
 		{"no sections", func(f *elfFile) { f.header.Shnum, f.header.Shoff = 0, 0 }, "no section table"},
 		{"no names", func(f *elfFile) { f.header.Shstrndx = 9 }, "names section 9 of 4"},
 		{"names elsewhere", func(f *elfFile) { f.sections[3].Off = 1 << 40 }, "read the ELF section names"},
@@ -315,7 +316,8 @@ func TestFindELF(t *testing.T) {
 	}
 }
 
-// FuzzFindELF feeds whole files: finding must not fail otherwise than by an error, and neither must taking such a file as a carrier.
+// FuzzFindELF feeds whole files: finding must not fail otherwise than by an error, and neither must taking
+// such a file as a carrier.
 func FuzzFindELF(f *testing.F) {
 	f.Add(tinyELF(nil))
 	f.Add(tinyApp(f, []Source{BytesSource("a", []byte("b"))}))

@@ -13,16 +13,17 @@ import (
 	"slices"
 )
 
-// WriteELF writes to dst, an empty file, a copy of the ELF executable carrier with the payload of the sources in it:
+// WriteELF writes to dst, an empty file, a copy of the ELF executable carrier with the payload of the sources
+// in it:
 //
 //	what the kernel loads, where it was
 //	sections that are not loaded (symbols, debugging), moved together
 //	the payload, at a multiple of Align
 //	section names, section headers
 //
-// The carrier may itself carry a payload, which is left out. It must be a static or dynamic executable for x86-64 or arm64
-// with a section table and 56 unused bytes after its program headers, as every Go program has. The same inputs
-// give the same bytes.
+// The carrier may itself carry a payload, which is left out. It must be a static or dynamic executable for
+// x86-64 or arm64 with a section table and 56 unused bytes after its program headers, as every Go program has.
+// The same inputs give the same bytes.
 func WriteELF(ctx context.Context, dst *os.File, carrier *io.SectionReader, sources []Source) error {
 	f, err := readELF(carrier)
 	if err != nil {
@@ -86,6 +87,9 @@ func planELF(f *elfFile, fileSize int64) (*elfPlan, error) {
 	if m := elf.Machine(h.Machine); m != elf.EM_X86_64 && m != elf.EM_AARCH64 {
 		return nil, fmt.Errorf("it is for %v; only x86-64 and arm64 are supported", m)
 	}
+	if len(f.progs) == 0 {
+		return nil, errors.New("it has no program headers, so nothing could run it")
+	}
 	if len(f.sections) == 0 {
 		return nil, errors.New("it has no section table (sstrip takes it away): take the executable as it was linked")
 	}
@@ -105,8 +109,8 @@ func planELF(f *elfFile, fileSize int64) (*elfPlan, error) {
 	return p, p.addProgram(len(f.progs), int64(h.Shoff), tableEnd)
 }
 
-// dropPayload takes out what the carrier carries already and makes room in the section table. It returns where the old
-// payload ended, 0 if there was none.
+// dropPayload takes out what the carrier carries already and makes room in the section table. It returns where
+// the old payload ended, 0 if there was none.
 func (p *elfPlan) dropPayload(fileSize int64) (end int64, err error) {
 	ranges := func(off, size uint64) error {
 		start, length, err := fileRange(off, size)

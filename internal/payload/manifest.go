@@ -24,8 +24,8 @@ const (
 	MaxManifestSize = 1 << 20
 )
 
-// A Manifest says what an app is made of and how it runs. Its JSON form is the part PartManifest. Every string and list is
-// bounded by Validate. A field that is added later comes with a new version.
+// A Manifest says what an app is made of and how it runs. Its JSON form is the part PartManifest. Every string
+// and list is bounded by Validate. A field that is added later comes with a new version.
 type Manifest struct {
 	Version     int      `json:"version"`               // ManifestVersion
 	BakeVersion string   `json:"bakeVersion,omitempty"` // of the program that built the app
@@ -56,8 +56,9 @@ type Rootfs struct {
 	Type string `json:"type"` // erofs, squashfs or ext4
 }
 
-// Process is what runs in the guest unless flags say otherwise: the image's configuration (OCI image specification,
-// config.md) with the builder's flags applied. The command is Entrypoint, then Args if there are any, else Cmd.
+// Process is what runs in the guest unless flags say otherwise: the image's configuration (OCI image
+// specification, config.md) with the builder's flags applied. The command is Entrypoint, then Args if there
+// are any, else Cmd.
 type Process struct {
 	Entrypoint   []string          `json:"entrypoint,omitempty"`
 	Cmd          []string          `json:"cmd,omitempty"`

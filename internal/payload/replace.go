@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 )
 
-// ReplaceFile gives path the contents that write writes, in a new inode with the permissions perm less the umask. When write
-// fails, path stays as it is and nothing else is left. What exists under path must be a regular file or a link, which is
-// then replaced itself. The data is not forced to the disk: an app can be built again, and fsync of a large one takes longer than
-// building it.
+// ReplaceFile gives path the contents that write writes, in a new inode with the permissions perm less the
+// umask. When write fails, path stays as it is and nothing else is left. What exists under path must be a
+// regular file or a link, which is then replaced itself. The data is not forced to the disk: an app can be
+// built again, and fsync of a large one takes longer than building it.
 func ReplaceFile(path string, perm os.FileMode, write func(*os.File) error) error {
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() && info.Mode()&os.ModeSymlink == 0 {
 		return errors.New("something that is not a regular file has that name: choose another output")

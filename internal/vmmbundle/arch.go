@@ -20,10 +20,10 @@ type firmware struct {
 	required bool
 }
 
-// newArchitecture returns the one of Go's name arch. The firmware is what QEMU opens for -M microvm, q35 and virt with -kernel and
-// -nodefaults, seen with strace(1) for QEMU 7.2: microvm starts with bios-microvm.bin, or qboot.rom when acpi=off; q35 with
-// bios-256k.bin; both load a bzImage by linuxboot_dma.bin and an ELF kernel by pvh.bin; kvmvapic.bin belongs to the
-// interrupt controller of q35. virt starts the kernel itself.
+// newArchitecture returns the one of Go's name arch. The firmware is what QEMU opens for -M microvm, q35 and
+// virt with -kernel and -nodefaults, seen with strace(1) for QEMU 7.2: microvm starts with bios-microvm.bin,
+// or qboot.rom when acpi=off; q35 with bios-256k.bin; both load a bzImage by linuxboot_dma.bin and an ELF
+// kernel by pvh.bin; kvmvapic.bin belongs to the interrupt controller of q35. virt starts the kernel itself.
 func newArchitecture(arch string) (architecture, error) {
 	dirs := func(triplet string) []string {
 		return []string{

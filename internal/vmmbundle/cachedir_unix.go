@@ -29,8 +29,9 @@ func checkOwner(dir string) error {
 	return nil
 }
 
-// lockDir takes the exclusive lock (flock(2)) on dir, waiting until ctx ends. The kernel takes it back when the process ends. On a
-// file system without locks it is not locked and no error; unlock must be called all the same.
+// lockDir takes the exclusive lock (flock(2)) on dir, waiting until ctx ends. The kernel takes it back when
+// the process ends. On a file system without locks it is not locked and no error; unlock must be called all
+// the same.
 func lockDir(ctx context.Context, dir string) (locked bool, unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -24,8 +24,8 @@ type Options struct {
 	Root string // directory that holds that machine's files; empty: this machine's
 }
 
-// Collect writes a bundle to w and returns its index. The emulator's libraries are those that its dynamic loader would
-// find; nothing is run. The same files give the same bytes.
+// Collect writes a bundle to w and returns its index. The emulator's libraries are those that its dynamic
+// loader would find; nothing is run. The same files give the same bytes.
 func Collect(ctx context.Context, o Options, w io.Writer) (*Index, error) {
 	arch, err := newArchitecture(o.Arch)
 	if err != nil {
@@ -129,7 +129,8 @@ func (c *collector) collect(ctx context.Context, entry string, index *Index) err
 	return c.stat(index)
 }
 
-// moduleCandidates says where the emulator below prefix may have its TCG module, which Debian and others split off.
+// moduleCandidates says where the emulator below prefix may have its TCG module, which Debian and others split
+// off.
 func (c *collector) moduleCandidates(prefix string) (paths []string) {
 	for _, dir := range []string{"lib/" + c.arch.triplet, "lib64", "lib"} {
 		paths = append(paths, path.Join(prefix, dir, "qemu", "accel-tcg-"+c.arch.name+".so"))

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A Command is how an unpacked bundle is started: Args[0] is the program, further arguments go behind Args; Env is
-// set over the environment.
+// A Command is how an unpacked bundle is started: Args[0] is the program, further arguments go behind Args;
+// Env is set over the environment.
 type Command struct {
 	Args []string
 	Env  []string

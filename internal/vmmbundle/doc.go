@@ -1,5 +1,5 @@
-// Package vmmbundle makes QEMU portable: it collects the emulator of one machine with all that it loads into a tar
-// archive, and unpacks such an archive on another machine where nothing is installed.
+// Package vmmbundle makes QEMU portable: it collects the emulator of one machine with all that it loads into a
+// tar archive, and unpacks such an archive on another machine where nothing is installed.
 //
 // A bundle holds regular files only, in this order:
 //
@@ -10,9 +10,9 @@
 //	lib/qemu/accel-tcg-x86_64.so ...   modules of QEMU itself
 //	share/qemu/bios-256k.bin ...       firmware that our machines start with
 //
-// It is run through its own loader, so that nothing depends on the C library of the machine that it finds itself on. The archive is the
-// same byte for byte as long as the files in it are.
+// It is run through its own loader, so that nothing depends on the C library of the machine that it finds
+// itself on. The archive is the same byte for byte as long as the files in it are.
 //
-// Collecting reads ELF files and never runs anything. Unpacking treats the archive as untrusted until its hash is right.
-// The package knows nothing of payloads, of virtual machines or of how QEMU is configured.
+// Collecting reads ELF files and never runs anything. Unpacking treats the archive as untrusted until its hash
+// is right. The package knows nothing of payloads, of virtual machines or of how QEMU is configured.
 package vmmbundle

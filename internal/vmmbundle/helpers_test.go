@@ -78,7 +78,8 @@ func (f fakeELF) bytes() []byte {
 	return append(b, body.Bytes()...)
 }
 
-// makeTree writes files (contents: []byte, string, fakeELF) and links (paths that begin with "-> ") below a new root.
+// makeTree writes files (contents: []byte, string, fakeELF) and links (paths that begin with "-> ") below a
+// new root.
 func makeTree(t testing.TB, files map[string]any) tree {
 	t.Helper()
 	root := t.TempDir()

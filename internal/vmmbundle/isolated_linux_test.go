@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isolatedEnv makes the test's executable run another program in an otherwise empty file system: it names the new root, and the
-// arguments are the program.
+// isolatedEnv makes the test's executable run another program in an otherwise empty file system: it names the
+// new root, and the arguments are the program.
 const isolatedEnv = "BAKE_TEST_NEW_ROOT"
 
 func TestMain(m *testing.M) {
@@ -52,8 +52,8 @@ func enterAndRun(root string, argv []string) error {
 	return fmt.Errorf("run %s: %w", argv[0], unix.Exec(argv[0], argv, env))
 }
 
-// bareRoot is a directory with nothing in it but /dev, /proc and an unpacked bundle of this machine's QEMU, and the
-// command that starts it there.
+// bareRoot is a directory with nothing in it but /dev, /proc and an unpacked bundle of this machine's QEMU,
+// and the command that starts it there.
 func bareRoot(t *testing.T) (root string, c Command) {
 	t.Helper()
 	_, archive := hostQEMU(t)
@@ -166,8 +166,8 @@ func waitFor(t *testing.T, cmd *exec.Cmd, text string) string {
 	return log.String()
 }
 
-// stockKernel returns Debian's cloud kernel for this architecture, or the one that $BAKE_TEST_KERNEL names. It is downloaded once into
-// the user's cache.
+// stockKernel returns Debian's cloud kernel for this architecture, or the one that $BAKE_TEST_KERNEL names. It
+// is downloaded once into the user's cache.
 func stockKernel(t *testing.T) string {
 	t.Helper()
 	if p := os.Getenv("BAKE_TEST_KERNEL"); p != "" {

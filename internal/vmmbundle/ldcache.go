@@ -15,13 +15,15 @@ const (
 	ldOldMagic  = "ld.so-1.7.0"
 )
 
-// parseLDCache reads what ldconfig(8) found: library names and the paths for each, best first. The format is glibc's
-// sysdeps/generic/dl-cache.h, struct cache_file_new, alone or behind the older table that it can be appended to. Entries
-// for special hardware are left out: the bundle is to run on any processor of its architecture.
+// parseLDCache reads what ldconfig(8) found: library names and the paths for each, best first. The format is
+// glibc's sysdeps/generic/dl-cache.h, struct cache_file_new, alone or behind the older table that it can be
+// appended to. Entries for special hardware are left out: the bundle is to run on any processor of its
+// architecture.
 func parseLDCache(b []byte) (map[string][]string, error) {
 	le := binary.LittleEndian
 	if bytes.HasPrefix(b, []byte(ldOldMagic)) {
-		// struct cache_file: magic [11], padding, nlibs u32, then entries of 12 bytes; the new table follows, aligned to 8.
+		// struct cache_file: magic [11], padding, nlibs u32, then entries of 12 bytes; the new table follows,
+		// aligned to 8.
 		if len(b) < 16 {
 			return nil, errors.New("it ends within its header")
 		}

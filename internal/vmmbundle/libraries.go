@@ -112,8 +112,8 @@ func (l *linker) candidates(name string, by *object) (paths []string) {
 	return paths
 }
 
-// expand replaces the tokens of ld.so(8) in a directory from an object. What the loader would take as relative to the working
-// directory is left out.
+// expand replaces the tokens of ld.so(8) in a directory from an object. What the loader would take as relative
+// to the working directory is left out.
 func (l *linker) expand(dir string, o *object) []string {
 	real, err := l.resolve(o.path)
 	if err != nil {

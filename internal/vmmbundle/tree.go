@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// A tree is a file system below a directory, "/" or the root of another machine's. Paths in it are absolute, slash-separated, and
-// symbolic links mean what they would mean on that machine.
+// A tree is a file system below a directory, "/" or the root of another machine's. Paths in it are absolute,
+// slash-separated, and symbolic links mean what they would mean on that machine.
 type tree struct{ root string }
 
 // maxLinks is how many symbolic links a path may lead through, as in Linux (include/linux/namei.h, MAXSYMLINKS).

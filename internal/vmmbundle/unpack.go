@@ -16,9 +16,10 @@ import (
 
 const tempPrefix = ".unpack-"
 
-// Unpack returns the directory that holds the bundle's files, cacheDir/vmm/<sum>, and makes it if it is not there. It
-// appears in one step, when all is on disk and sum is the SHA-256 of the archive; any number of processes may do this
-// at once, and one that was killed leaves nothing that counts. A directory that has lost a file is replaced.
+// Unpack returns the directory that holds the bundle's files, cacheDir/vmm/<sum>, and makes it if it is not
+// there. It appears in one step, when all is on disk and sum is the SHA-256 of the archive; any number of
+// processes may do this at once, and one that was killed leaves nothing that counts. A directory that has lost
+// a file is replaced.
 //
 // Since what is in there will be run, nobody else may write to it: cacheDir/vmm must belong to this user.
 func Unpack(ctx context.Context, bundle *io.SectionReader, sum [sha256.Size]byte, cacheDir string) (dir string, err error) {
@@ -109,8 +110,8 @@ func readIndex(dir string) (*Index, error) {
 	return decodeIndex(b)
 }
 
-// extract unpacks the archive into dir, which is empty, and checks its hash. It takes only what Collect writes: the
-// index, then the files that it lists.
+// extract unpacks the archive into dir, which is empty, and checks its hash. It takes only what Collect
+// writes: the index, then the files that it lists.
 func extract(ctx context.Context, bundle *io.SectionReader, sum [sha256.Size]byte, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -166,8 +167,8 @@ func extractFiles(ctx context.Context, tr *tar.Reader, root *os.Root, size int64
 	return writeFile(root, File{Name: indexName, Size: int64(len(encoded))}, bytes.NewReader(encoded))
 }
 
-// writeFile writes a new file and forces it to the disk: after a power failure there must be no directory of the final
-// name with empty files in it.
+// writeFile writes a new file and forces it to the disk: after a power failure there must be no directory of
+// the final name with empty files in it.
 func writeFile(root *os.Root, f File, r io.Reader) error {
 	if err := root.MkdirAll(path.Dir(f.Name), 0o700); err != nil {
 		return err

@@ -16,8 +16,9 @@ export CACHE
 
 ARCH := $(subst aarch64,arm64,$(subst x86_64,amd64,$(shell uname -m)))
 GO ?= go
-# The same source gives the same bytes: no paths, no VCS state, no build ID, no cgo.
-GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
+# The same source gives the same bytes: no paths, no build ID, no cgo.
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
 ARCHES := amd64 arm64
 HOST_BINARIES := bin/bake $(ARCHES:%=bin/bake-app-linux-%)
 AGENTS := $(ARCHES:%=bin/bake-agent-%)

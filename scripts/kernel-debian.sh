@@ -42,4 +42,4 @@ if [ ! -d "$tree" ]; then
 	trap - EXIT
 fi
 echo "== importing $package $version"
-"$here/bin/bake" kernel import "$tree"/boot/vmlinuz-* --modules "$tree"
+"$here/bin/bake" kernel import "$tree"/boot/vmlinuz-* --modules "$tree" --source "Debian $package $version" >/dev/null

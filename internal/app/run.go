@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,7 @@ func run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	driver, err := hypervisor.Choose(ctx, firstString(o.Hypervisor, img.Manifest.Defaults.Hypervisor, hypervisor.Auto), drivers)
+	driver, err := hypervisor.Choose(ctx, cmp.Or(o.Hypervisor, img.Manifest.Defaults.Hypervisor, hypervisor.Auto), drivers)
 	if err != nil {
 		return 0, err
 	}
@@ -83,21 +84,33 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	}
 	defer closeAll(ports)
 
-	tail := &consoleTail{}
-	if o.Verbose {
-		tail.show = stdio.Stderr
-	}
-	pl.config.Console = tail
 	ws, err := newWorkspace(pl)
 	if err != nil {
 		return 0, err
 	}
 	defer ws.close()
 
-	tty, err := isTerminal(o.Terminal, stdio)
+	tty := isTerminal(o.Terminal, stdio)
+	// What we say ourselves while the terminal is the container's.
+	var stderr io.Writer = stdio.Stderr
+	if tty {
+		stderr = rawWriter{stderr}
+	}
+	tail := &consoleTail{}
+	if o.Verbose {
+		tail.show = stderr
+	}
+	pl.config.Console = tail
+
+	vm, sig, err := newVM(ctx, driver, pl, signals)
 	if err != nil {
 		return 0, err
 	}
+	if sig != nil {
+		return signalCode(sig), nil
+	}
+	defer vm.Close()
+
 	var term *terminal
 	if tty {
 		if term, err = openTerminal(stdio); err != nil {
@@ -110,15 +123,9 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 		p.Env = withTerm(p.Env, stdio.Environ)
 	}
 
-	vm, err := driver.New(ctx, pl.config)
-	if err != nil {
-		return 0, err
-	}
-	defer vm.Close()
-
 	s := &supervisor{
 		vm: vm, options: o, stopSignal: pl.stopSignal, memoryMiB: pl.config.MemoryMiB,
-		control: control.New(), tail: tail, term: term, stderr: stdio.Stderr, signals: signals,
+		control: control.New(), tail: tail, term: term, stderr: stderr, signals: signals,
 		console: make(chan error, 1),
 	}
 	serveCtx, stopServices := context.WithCancel(ctx)
@@ -135,7 +142,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 		ln := ports[i]
 		services.Go(func() {
 			if err := p.Serve(serveCtx, ln, vm.DialVsock); err != nil {
-				warn(stdio.Stderr, "%v", err)
+				warn(stderr, "%v", err)
 			}
 		})
 	}
@@ -143,6 +150,37 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 		return 0, err
 	}
 	return s.supervise(ctx)
+}
+
+// newVM asks the driver for the VM, which may try out KVM for seconds, and
+// gives up at the first signal that asks to stop.
+func newVM(ctx context.Context, driver hypervisor.Driver, pl *plan, signals <-chan os.Signal) (hypervisor.VM, os.Signal, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type made struct {
+		vm  hypervisor.VM
+		err error
+	}
+	done := make(chan made, 1)
+	go func() {
+		vm, err := driver.New(ctx, pl.config)
+		done <- made{vm, err}
+	}()
+	for {
+		select {
+		case m := <-done:
+			return m.vm, nil, m.err
+		case sig := <-signals:
+			if !asksToStop(sig) {
+				continue
+			}
+			cancel()
+			if m := <-done; m.err == nil {
+				m.vm.Close()
+			}
+			return nil, sig, nil
+		}
+	}
 }
 
 // startServices listens on the ports that the guest connects to and serves
@@ -156,7 +194,7 @@ func startServices(ctx context.Context, wg *sync.WaitGroup, s *supervisor, pl *p
 		wg.Go(func() {
 			defer ln.Close()
 			if err := f(ln); err != nil && ctx.Err() == nil && s.options.Verbose {
-				warn(stdio.Stderr, "%v", err)
+				warn(s.stderr, "%v", err)
 			}
 		})
 		return nil
@@ -189,15 +227,6 @@ func withTerm(env, environ []string) []string {
 		}
 	}
 	return append(env, "TERM=xterm")
-}
-
-func firstString(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }
 
 // waitAtMost waits for wg, but not for ever.

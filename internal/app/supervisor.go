@@ -135,6 +135,18 @@ func (s *supervisor) signal(ctx context.Context, sig os.Signal, gone <-chan vmEx
 	return false, 0, nil
 }
 
+// leaveTerminal gives the terminal back as soon as the container no longer has
+// it, so that what follows is printed as usual.
+func (s *supervisor) leaveTerminal() {
+	if s.term == nil {
+		return
+	}
+	s.term.restore()
+	if raw, ok := s.stderr.(rawWriter); ok {
+		s.stderr = raw.w
+	}
+}
+
 func (s *supervisor) send(m wire.HostMessage) {
 	if err := s.control.Send(m); err != nil && s.options.Verbose {
 		warn(s.stderr, "%v", err)
@@ -156,6 +168,7 @@ func (s *supervisor) finish(ctx context.Context, m wire.GuestMessage, gone <-cha
 		case <-ctx.Done():
 		}
 	}
+	s.leaveTerminal()
 	if s.options.NoReboot {
 		warn(s.stderr, "the container ended with exit code %d and the guest is kept, as BAKE_NO_REBOOT asks; press Ctrl-C to end it", m.Code)
 		select {

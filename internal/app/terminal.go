@@ -1,7 +1,9 @@
 package app
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"sync"
 
 	"golang.org/x/term"
@@ -14,15 +16,25 @@ type terminal struct {
 }
 
 // isTerminal says whether the container gets a pseudoterminal.
-func isTerminal(mode TerminalMode, s Stdio) (bool, error) {
-	stdin := term.IsTerminal(int(s.Stdin.Fd()))
+func isTerminal(mode TerminalMode, s Stdio) bool {
 	switch mode {
 	case TerminalNever:
-		return false, nil
+		return false
 	case TerminalAlways:
-		return true, nil
+		return true
 	}
-	return stdin && term.IsTerminal(int(s.Stdout.Fd())) && term.IsTerminal(int(s.Stderr.Fd())), nil
+	return term.IsTerminal(int(s.Stdin.Fd())) && term.IsTerminal(int(s.Stdout.Fd())) && term.IsTerminal(int(s.Stderr.Fd()))
+}
+
+// A rawWriter writes lines to a terminal in raw mode, which does not return the
+// carriage by itself.
+type rawWriter struct{ w io.Writer }
+
+func (r rawWriter) Write(p []byte) (int, error) {
+	if _, err := r.w.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // openTerminal puts the user's terminal into raw mode. Without one (--tty in a

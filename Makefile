@@ -16,8 +16,9 @@ export CACHE
 
 ARCH := $(subst aarch64,arm64,$(subst x86_64,amd64,$(shell uname -m)))
 GO ?= go
-# The same source gives the same bytes: no paths, no VCS state, no build ID, no cgo.
-GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
+# The same source gives the same bytes: no paths, no build ID, no cgo.
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
 ARCHES := amd64 arm64
 HOST_BINARIES := bin/bake $(ARCHES:%=bin/bake-app-linux-%)
 AGENTS := $(ARCHES:%=bin/bake-agent-%)
@@ -31,9 +32,9 @@ help:
 		printf '  make %-14s %s\n' "$$target" "$$text"; done
 
 ## deps: install what make demo and make test need and this machine lacks (apt, as root or with sudo)
-.PHONY: deps deps-%
+.PHONY: deps deps-go
 deps: deps-go
-	@scripts/deps.sh build runc demo test
+	@scripts/deps.sh runc-amd64 runc-arm64 demo test
 deps-go:
 	@scripts/go.sh
 deps-%: deps-go
@@ -44,26 +45,26 @@ deps-%: deps-go
 build: $(HOST_BINARIES) $(AGENTS)
 	$(call say,built $^)
 # Go knows better than make what is up to date, so these always run; they take a second when nothing changed.
-bin/bake:
+bin/bake: deps-go
 	$(call say,building $@)
 	@$(GOBUILD) -o $@ ./cmd/bake
-bin/bake-app-linux-%:
+$(ARCHES:%=bin/bake-app-linux-%): bin/bake-app-linux-%: deps-go
 	$(call say,building $@)
 	@GOOS=linux GOARCH=$* $(GOBUILD) -o $@ ./cmd/bake-app
-bin/bake-agent-%:
+$(AGENTS): bin/bake-agent-%: deps-go
 	$(call say,building $@)
 	@GOOS=linux GOARCH=$* $(GOBUILD) -o $@ ./cmd/bake-agent
 
 ## runc: bin/runc-amd64 and bin/runc-arm64, static, from the pinned module (cached)
 .PHONY: runc $(ARCHES:%=bin/runc-%)
 runc: $(ARCHES:%=bin/runc-%)
-bin/runc-%: deps-runc
+$(ARCHES:%=bin/runc-%): bin/runc-%: deps-runc-%
 	@scripts/runc.sh $* $@
 
 ## initrd: bin/initrd-amd64.cpio and bin/initrd-arm64.cpio
 .PHONY: initrd $(ARCHES:%=bin/initrd-%.cpio)
 initrd: $(ARCHES:%=bin/initrd-%.cpio)
-bin/initrd-%.cpio: bin/bake bin/bake-agent-% bin/runc-%
+$(ARCHES:%=bin/initrd-%.cpio): bin/initrd-%.cpio: bin/bake bin/bake-agent-% bin/runc-%
 	$(call say,packing $@)
 	@bin/bake initrd --agent bin/bake-agent-$* --runc bin/runc-$* -o $@
 
@@ -78,12 +79,12 @@ kernel-amd64 kernel-arm64: kernel-%:
 
 ## kernel-debian: Debian's cloud kernel, downloaded with apt (not installed) and imported
 .PHONY: kernel-debian
-kernel-debian: deps-build bin/bake
+kernel-debian: bin/bake
 	@scripts/kernel-debian.sh $(ARCH)
 
 # A kernel to boot: ours when it is compiled already, Debian's when not.
 .PHONY: kernel-any
-kernel-any: deps-build bin/bake
+kernel-any: bin/bake
 	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then echo "== kernel: bake's own, $$dir"; \
 	else echo "== kernel: bake's own is not compiled (make kernel), taking Debian's"; scripts/kernel-debian.sh $(ARCH); fi
 
@@ -101,24 +102,24 @@ test-vet: deps-go
 		echo "== vet $$target"; \
 		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) vet ./...; \
 	done
-test-unit: deps-build deps-test
+# Drivers are tested against a VM in their unit tests, so these need a kernel too.
+test-unit: deps-test kernel-any bin/runc-$(ARCH)
 	$(call say,unit tests with the race detector)
-	@CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/test\(/\|$$\)')
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; \
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/test\(/\|$$\)')
 test-e2e: deps-test build initrd kernel-debian
-	$(call say,end to end: real images and real VMs)
-	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then \
-		for image in vmlinux Image; do [ ! -f "$$dir/$$image" ] || export BAKE_TEST_KERNEL="$$dir/$$image"; done; \
-		echo "== kernel under test: $$BAKE_TEST_KERNEL"; \
-	else echo "== kernel under test: Debian's"; fi; \
-	$(GO) test -count=1 -timeout 25m ./test/...
+	$(call say,end to end: the agent in real guests)
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot ./internal/agent/boottest
+	$(call say,end to end: the agent on a distribution kernel with modules)
+	@eval "$$(scripts/test-env.sh debian $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot ./internal/agent/boottest
+	$(call say,end to end: apps of real images in real VMs)
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 25m ./test/...
 
 ## bench: boot, pack and vsock figures as ratios against peers in the same run
 .PHONY: bench
 bench: deps-test deps-bench build initrd kernel-any
 	$(call say,benchmarks)
-	@if dir=$$(kernel/build.sh $(ARCH) --print-dir 2>/dev/null); then \
-		for image in vmlinux Image; do [ ! -f "$$dir/$$image" ] || export BAKE_TEST_KERNEL="$$dir/$$image"; done; fi; \
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/...
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/...
 
 ## fuzz-short: each fuzz target for FUZZTIME (10s)
 FUZZTIME ?= 10s

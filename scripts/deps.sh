@@ -9,18 +9,14 @@ packages() {
 	local native
 	native=$(dpkg --print-architecture)
 	case $1 in
-	build) ;; # Go alone, see go.sh
 	go-fetch) echo ca-certificates curl unzip ;;
-	runc)
+	runc-amd64 | runc-arm64)
 		echo gcc libc6-dev
-		# Each cross compiler is one where it is not the native one.
-		[ "$native" = arm64 ] || echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-		[ "$native" = amd64 ] || echo gcc-x86-64-linux-gnu libc6-dev-amd64-cross
+		cross "${1#runc-}" "$native" --libc
 		;;
 	kernel-amd64 | kernel-arm64)
 		echo linux-source-6.12 make gcc libc6-dev flex bison bc libelf-dev libssl-dev xz-utils kmod cpio
-		[ "$1" != kernel-arm64 ] || [ "$native" = arm64 ] || echo gcc-aarch64-linux-gnu
-		[ "$1" != kernel-amd64 ] || [ "$native" = amd64 ] || echo gcc-x86-64-linux-gnu
+		cross "${1#kernel-}" "$native"
 		;;
 	demo)
 		qemu "$native"
@@ -30,7 +26,7 @@ packages() {
 		;;
 	test)
 		qemu "$native"
-		echo gcc libc6-dev binutils llvm erofs-utils e2fsprogs squashfs-tools mmdebstrap debian-archive-keyring redis-tools
+		echo gcc libc6-dev binutils llvm busybox-static erofs-utils e2fsprogs squashfs-tools mmdebstrap debian-archive-keyring redis-tools
 		;;
 	bench) echo erofs-utils squashfs-tools ;;
 	*)
@@ -38,6 +34,13 @@ packages() {
 		exit 2
 		;;
 	esac
+}
+
+# cross TARGET NATIVE [--libc]: the compiler for TARGET where that is another architecture
+cross() {
+	[ "$1" != "$2" ] || return 0
+	echo "gcc-$(if [ "$1" = arm64 ]; then echo aarch64; else echo x86-64; fi)-linux-gnu"
+	[ "${3:-}" != --libc ] || echo "libc6-dev-$1-cross"
 }
 
 qemu() { if [ "$1" = arm64 ]; then echo qemu-system-arm; else echo qemu-system-x86; fi; }

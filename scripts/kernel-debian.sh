@@ -14,7 +14,7 @@ apt=(-o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o Acquire::Retr
 [ "$(id -u)" != 0 ] || apt+=(-o APT::Sandbox::User=root)
 meta=linux-image-cloud-$arch
 
-current() { apt-cache "${apt[@]}" depends "$meta" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n1; }
+current() { { apt-cache "${apt[@]}" depends "$meta" 2>/dev/null || true; } | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p'; }
 package=$(current)
 if [ -z "$package" ]; then
 	# No lists for this architecture: ones of our own, which need no root.
@@ -42,4 +42,4 @@ if [ ! -d "$tree" ]; then
 	trap - EXIT
 fi
 echo "== importing $package $version"
-"$here/bin/bake" kernel import "$tree"/boot/vmlinuz-* --modules "$tree"
+"$here/bin/bake" kernel import "$tree"/boot/vmlinuz-* --modules "$tree" --source "Debian $package $version" >/dev/null

@@ -118,9 +118,9 @@ func (r *resolver) add(name string) error {
 	return nil
 }
 
-// softName is the module of a soft dependency's name, which may be one's own name, or an alias of a crypto
-// algorithm: those are the aliases that modules with a part in the boot name ("crc32c"), and the file of the generic
-// implementation is called after them.
+// softName is the module in the tree that a soft dependency means; empty when there is none. Besides a module's own
+// name it may be the alias of a crypto algorithm, with or without "crypto-" ("crc32c"); the file of an algorithm's
+// portable implementation is called after it.
 func (r *resolver) softName(name string) string {
 	candidates := []string{name, name + "_generic", strings.TrimPrefix(name, "crypto_") + "_generic"}
 	i := slices.IndexFunc(candidates, func(c string) bool { return r.tree.files[c] != "" })

@@ -10,9 +10,10 @@ import (
 	"math"
 )
 
-// The ELF carrier (System V ABI, gABI chapters 4 and 5): a program header of type ptBake covers the payload, and so does a
-// section named sectionBake. Kernel and loaders ignore program headers of a type they do not know. strip and objcopy keep what the
-// section table names, llvm-strip what a program header covers; either of the two is enough to find the payload.
+// The ELF carrier (System V ABI, gABI chapters 4 and 5): a program header of type ptBake covers the payload,
+// and so does a section named sectionBake. Kernel and loaders ignore program headers of a type they do not
+// know. strip and objcopy keep what the section table names, llvm-strip what a program header covers; either
+// of the two is enough to find the payload.
 const (
 	ptBake      = elf.ProgType(0x64ba4e00) // within PT_LOOS..PT_HIOS; used by nobody else that we know of
 	sectionBake = ".bake"
@@ -32,8 +33,9 @@ type elfFile struct {
 	names    []byte          // contents of the section name table; empty if there is none
 }
 
-// FindELF returns where the payload is in an ELF executable: what the program header says, and the section must say the same
-// where both are present. Nothing but the tables is read. A file without a payload is ErrNoPayload.
+// FindELF returns where the payload is in an ELF executable: what the program header says, and the section
+// must say the same where both are present. Nothing but the tables is read. A file without a payload is
+// ErrNoPayload.
 func FindELF(r io.ReaderAt) (off, size int64, err error) {
 	f, err := readELF(r)
 	if err != nil {
@@ -85,7 +87,7 @@ func readELF(r io.ReaderAt) (*elfFile, error) {
 		return nil, errors.New("not an ELF file")
 	}
 	if elf.Class(h.Ident[elf.EI_CLASS]) != elf.ELFCLASS64 || elf.Data(h.Ident[elf.EI_DATA]) != elf.ELFDATA2LSB {
-		return nil, errors.New("only 64-bit little-endian ELF files can carry an app")
+		return nil, fmt.Errorf("only 64-bit little-endian ELF files can carry an app: %w", ErrNoPayload)
 	}
 	if h.Phnum > maxProgs || h.Shnum > maxSections {
 		return nil, fmt.Errorf("the ELF file has %d program headers and %d sections, more than the %d and %d allowed here",

@@ -13,16 +13,17 @@ import (
 	"slices"
 )
 
-// WriteELF writes to dst, an empty file, a copy of the ELF executable carrier with the payload of the sources in it:
+// WriteELF writes to dst, an empty file, a copy of the ELF executable carrier with the payload of the sources
+// in it:
 //
 //	what the kernel loads, where it was
 //	sections that are not loaded (symbols, debugging), moved together
 //	the payload, at a multiple of Align
 //	section names, section headers
 //
-// The carrier may itself carry a payload, which is left out. It must be a static or dynamic executable for x86-64 or arm64
-// with a section table and 56 unused bytes after its program headers, as every Go program has. The same inputs
-// give the same bytes.
+// The carrier may itself carry a payload, which is left out. It must be a static or dynamic executable for
+// x86-64 or arm64 with a section table and 56 unused bytes after its program headers, as every Go program has.
+// The same inputs give the same bytes.
 func WriteELF(ctx context.Context, dst *os.File, carrier *io.SectionReader, sources []Source) error {
 	f, err := readELF(carrier)
 	if err != nil {
@@ -86,6 +87,9 @@ func planELF(f *elfFile, fileSize int64) (*elfPlan, error) {
 	if m := elf.Machine(h.Machine); m != elf.EM_X86_64 && m != elf.EM_AARCH64 {
 		return nil, fmt.Errorf("it is for %v; only x86-64 and arm64 are supported", m)
 	}
+	if len(f.progs) == 0 {
+		return nil, errors.New("it has no program headers, so nothing could run it")
+	}
 	if len(f.sections) == 0 {
 		return nil, errors.New("it has no section table (sstrip takes it away): take the executable as it was linked")
 	}
@@ -105,8 +109,8 @@ func planELF(f *elfFile, fileSize int64) (*elfPlan, error) {
 	return p, p.addProgram(len(f.progs), int64(h.Shoff), tableEnd)
 }
 
-// dropPayload takes out what the carrier carries already and makes room in the section table. It returns where the old
-// payload ended, 0 if there was none.
+// dropPayload takes out what the carrier carries already and makes room in the section table. It returns where
+// the old payload ended, 0 if there was none.
 func (p *elfPlan) dropPayload(fileSize int64) (end int64, err error) {
 	ranges := func(off, size uint64) error {
 		start, length, err := fileRange(off, size)
@@ -189,8 +193,6 @@ func (p *elfPlan) sortSections(fileSize int64) (end int64, err error) {
 		end = max(end, sectionEnd)
 		switch {
 		case i == int(p.header.Shstrndx) || sectionEnd <= p.kept:
-		case int64(s.Off) < p.kept:
-			return 0, fmt.Errorf("section %d begins inside a segment and ends outside", i)
 		case s.Addralign > Align || s.Addralign&(s.Addralign-1) != 0:
 			return 0, fmt.Errorf("section %d has an impossible alignment: %d", i, s.Addralign)
 		default:
@@ -200,6 +202,11 @@ func (p *elfPlan) sortSections(fileSize int64) (end int64, err error) {
 	slices.SortFunc(p.moved, func(a, b elfMove) int {
 		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.size, b.size), cmp.Compare(a.section, b.section))
 	})
+	// GNU objcopy puts the first of them into the rest of the last segment's page: such a one stays too.
+	for len(p.moved) > 0 && p.moved[0].from < p.kept {
+		p.kept = max(p.kept, p.moved[0].from+p.moved[0].size)
+		p.moved = p.moved[1:]
+	}
 	for i := 1; i < len(p.moved); i++ {
 		if before := p.moved[i-1]; p.moved[i].from < before.from+before.size {
 			return 0, fmt.Errorf("sections %d and %d overlap", before.section, p.moved[i].section)

@@ -57,21 +57,23 @@ func OpenSelf() (*File, error) {
 	return OpenFile(path)
 }
 
-// OSFile returns the open carrier, to hand it to a process that reads parts at their FileOffset. It still belongs to f.
+// OSFile returns the open carrier, to hand it to a process that reads parts at their FileOffset. It still
+// belongs to f.
 func (f *File) OSFile() *os.File { return f.f }
 
 // Close closes the carrier; sections of it can no longer be read.
 func (f *File) Close() error { return f.f.Close() }
 
-// Source returns one part as a source for another payload, under the name as, with its hash known. f must stay open until it is
-// written.
+// Source returns one part as a source for another payload, under the name as, with its hash known. f must stay
+// open until it is written.
 func (f *File) Source(name, as string) (Source, error) {
 	part, err := f.part(name)
 	if err != nil {
 		return Source{}, err
 	}
 	open := func() (io.ReadCloser, error) {
-		// A second descriptor has a position of its own and lets the kernel copy; a reader of the first one always works.
+		// A second descriptor has a position of its own and lets the kernel copy; a reader of the first one
+		// always works.
 		again, err := os.Open(f.f.Name())
 		if err != nil {
 			section, err := f.Section(name)

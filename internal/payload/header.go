@@ -29,8 +29,8 @@ const (
 	maxTotal = 1 << 60
 )
 
-// magic opens every payload. As in PNG (RFC 2083 section 12.11) a byte above 127, a CR LF and a ^Z show at once a copy that was
-// treated as text.
+// magic opens every payload. As in PNG (RFC 2083 section 12.11) a byte above 127, a CR LF and a ^Z show at
+// once a copy that was treated as text.
 var magic = [8]byte{0xba, 'K', 'E', 'P', '\r', '\n', 0x1a, '\n'}
 
 var (

@@ -127,8 +127,8 @@ func openCarrier(t testing.TB, path string) *io.SectionReader {
 	return section(readFile(t, path))
 }
 
-// tinyELF is the smallest carrier that WriteELF takes: one loaded segment with nothing that runs, an unloaded section, names. change
-// may alter the tables before they are written.
+// tinyELF is the smallest carrier that WriteELF takes: one loaded segment with nothing that runs, an unloaded
+// section, names. change may alter the tables before they are written.
 func tinyELF(change func(*elfFile)) []byte {
 	names := []byte("\x00.text\x00.comment\x00.shstrtab\x00")
 	const textOff, commentOff, namesOff, tableOff = 256, 300, 320, 352

@@ -3,9 +3,7 @@ package payload
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 )
 
 // Names of the parts of an app. Others are allowed; nothing here depends on what a part holds but the manifest.
@@ -26,8 +24,8 @@ const (
 	MaxManifestSize = 1 << 20
 )
 
-// A Manifest says what an app is made of and how it runs. Its JSON form is the part PartManifest. Every string and list is
-// bounded by Validate. A field that is added later comes with a new version.
+// A Manifest says what an app is made of and how it runs. Its JSON form is the part PartManifest. Every string
+// and list is bounded by Validate. A field that is added later comes with a new version.
 type Manifest struct {
 	Version     int      `json:"version"`               // ManifestVersion
 	BakeVersion string   `json:"bakeVersion,omitempty"` // of the program that built the app
@@ -58,8 +56,9 @@ type Rootfs struct {
 	Type string `json:"type"` // erofs, squashfs or ext4
 }
 
-// Process is what runs in the guest unless flags say otherwise: the image's configuration (OCI image specification,
-// config.md) with the builder's flags applied. The command is Entrypoint, then Args if there are any, else Cmd.
+// Process is what runs in the guest unless flags say otherwise: the image's configuration (OCI image
+// specification, config.md) with the builder's flags applied. The command is Entrypoint, then Args if there
+// are any, else Cmd.
 type Process struct {
 	Entrypoint   []string          `json:"entrypoint,omitempty"`
 	Cmd          []string          `json:"cmd,omitempty"`
@@ -135,9 +134,6 @@ func DecodeManifest(b []byte) (*Manifest, error) {
 	m := new(Manifest)
 	if err := dec.Decode(m); err != nil {
 		return nil, fmt.Errorf("the manifest is not as bake writes it: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is something after the end of the manifest")
 	}
 	if err := m.Validate(); err != nil {
 		return nil, err

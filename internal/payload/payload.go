@@ -26,8 +26,9 @@ type Payload struct {
 	parts []Part
 }
 
-// Open reads the header of the payload in r[off:off+size], as Find tells them, and one byte at its end: enough to know that all
-// parts are inside the file, not that they are unchanged (Verify). The time does not depend on the payload's size.
+// Open reads the header of the payload in r[off:off+size], as Find tells them, and one byte at its end: enough
+// to know that all parts are inside the file, not that they are unchanged (Verify). The time does not depend
+// on the payload's size.
 func Open(r io.ReaderAt, off, size int64) (*Payload, error) {
 	if off < 0 || size < 0 || size > math.MaxInt64-off {
 		return nil, fmt.Errorf("a payload cannot be at offset %d with length %d", off, size)
@@ -127,8 +128,9 @@ func (p *Payload) Manifest() (*Manifest, error) {
 	return DecodeManifest(b)
 }
 
-// Verify reads the whole payload and checks each part against its hash, and that nothing is hidden in the padding.
-// The error joins one sentence for each part that is wrong. Parts are read in parallel, with 1 MiB of memory each.
+// Verify reads the whole payload and checks each part against its hash, and that nothing is hidden in the
+// padding. The error joins one sentence for each part that is wrong. Parts are read in parallel, with 1 MiB of
+// memory each.
 func (p *Payload) Verify(ctx context.Context) error {
 	errs := make([]error, len(p.parts)+1)
 	var group errgroup.Group

@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 )
 
-// replaceFile gives path the contents that write writes, in a new inode with the permissions perm less the umask. The data is
-// not forced to the disk: an app can be built again, and fsync of a large one takes longer than building it.
-func replaceFile(path string, perm os.FileMode, write func(*os.File) error) error {
+// ReplaceFile gives path the contents that write writes, in a new inode with the permissions perm less the
+// umask. When write fails, path stays as it is and nothing else is left. What exists under path must be a
+// regular file or a link, which is then replaced itself. The data is not forced to the disk: an app can be
+// built again, and fsync of a large one takes longer than building it.
+func ReplaceFile(path string, perm os.FileMode, write func(*os.File) error) error {
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() && info.Mode()&os.ModeSymlink == 0 {
 		return errors.New("something that is not a regular file has that name: choose another output")
 	}
@@ -21,16 +23,26 @@ func replaceFile(path string, perm os.FileMode, write func(*os.File) error) erro
 	}
 	if f, err := openUnnamed(dir, perm); err == nil {
 		defer f.Close()
-		if err := write(f); err != nil {
+		return replaceUnnamed(f, path, write)
+	}
+	return replaceNamed(path, perm, write)
+}
+
+// replaceUnnamed writes to f, a file without a name, and names it path.
+func replaceUnnamed(f *os.File, path string, write func(*os.File) error) error {
+	if err := write(f); err != nil {
+		return err
+	}
+	return withTempName(path, func(temp string) error {
+		if err := nameFile(f, temp); err != nil {
 			return err
 		}
-		return withTempName(path, func(temp string) error {
-			if err := nameFile(f, temp); err != nil {
-				return err
-			}
-			return renameOrRemove(temp, path)
-		})
-	}
+		return renameOrRemove(temp, path)
+	})
+}
+
+// replaceNamed is for file systems where every file has a name; a killed build leaves it.
+func replaceNamed(path string, perm os.FileMode, write func(*os.File) error) error {
 	return withTempName(path, func(temp string) error {
 		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 		if err != nil {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openUnnamed opens a file without a name in dir (O_TMPFILE, open(2)): whatever happens to this process, nothing of it stays. Not
-// every file system can, and naming it later takes /proc.
+// openUnnamed opens a file without a name in dir (O_TMPFILE, open(2)): whatever happens to this process,
+// nothing of it stays. Not every file system can, and naming it later takes /proc.
 func openUnnamed(dir string, perm os.FileMode) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm.Perm()))
 	if err != nil {

@@ -75,9 +75,9 @@ func entries(sources []Source) []Part {
 	return parts
 }
 
-// Write writes the payload at dst[off:], the parts in the given order, and returns its length. There must be nothing in
-// dst past off; padding becomes holes. It makes one pass: hashes not known before are computed from what has been written,
-// behind the copy. The same sources give the same bytes.
+// Write writes the payload at dst[off:], the parts in the given order, and returns its length. There must be
+// nothing in dst past off; padding becomes holes. It makes one pass: hashes not known before are computed from
+// what has been written, behind the copy. The same sources give the same bytes.
 func Write(ctx context.Context, dst *os.File, off int64, sources []Source) (int64, error) {
 	parts := entries(sources)
 	offsets, total, err := layout(parts)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -202,32 +203,58 @@ func TestCreate(t *testing.T) {
 	wantError(t, Create(t.Context(), path, section([]byte("MZ..")), sources), "not an ELF executable")
 }
 
-// The way for file systems without O_TMPFILE.
-func TestNamedTempFile(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "app")
-	taken := 0
-	err := withTempName(path, func(temp string) error {
-		if taken++; taken < 3 {
-			return os.ErrExist
-		}
-		if filepath.Dir(temp) != dir || !strings.HasPrefix(filepath.Base(temp), ".app.") {
-			t.Errorf("temporary name %q", temp)
-		}
-		return os.WriteFile(temp, nil, 0o600)
-	})
-	if err != nil || taken != 3 {
-		t.Errorf("%d attempts, %v", taken, err)
-	}
-	missing := filepath.Join(dir, "missing")
-	if err := renameOrRemove(path, filepath.Join(missing, "x")); err == nil {
-		t.Error("renamed into a directory that is not there")
+// Both ways to a new file, the one for file systems that have O_TMPFILE and the one for all others.
+func TestReplace(t *testing.T) {
+	ways := map[string]func(path string, write func(*os.File) error) error{
+		"named": func(path string, write func(*os.File) error) error { return replaceNamed(path, 0o755, write) },
 	}
 	if runtime.GOOS == "linux" {
-		f, err := openUnnamed(dir, 0o755)
-		if err != nil {
-			t.Fatalf("no O_TMPFILE in %s: %v", dir, err)
+		ways["unnamed"] = func(path string, write func(*os.File) error) error {
+			f, err := openUnnamed(filepath.Dir(path), 0o755)
+			if err != nil {
+				t.Fatalf("no O_TMPFILE in %s: %v", filepath.Dir(path), err)
+			}
+			defer f.Close()
+			return replaceUnnamed(f, path, write)
 		}
-		f.Close()
+	}
+	broken := errors.New("broken")
+	for name, replace := range ways {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, strings.Repeat("n", 255)) // the longest name there is
+			left := func() int {
+				entries, err := os.ReadDir(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return len(entries)
+			}
+			write := func(s string, err error) func(*os.File) error {
+				return func(f *os.File) error { return errors.Join(err, second(f.WriteString(s))) }
+			}
+			if err := replace(path, write("x", broken)); !errors.Is(err, broken) || left() != 0 {
+				t.Errorf("%v, and %d files left", err, left())
+			}
+			// The first temporary name may be taken by what a killed build left.
+			taken := filepath.Join(dir, "."+strings.Repeat("n", 200)+"."+strconv.Itoa(os.Getpid())+".0")
+			if err := os.WriteFile(taken, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, contents := range []string{"one", "two"} {
+				if err := replace(path, write(contents, nil)); err != nil || string(readFile(t, path)) != contents || left() != 2 {
+					t.Errorf("%v: %q, %d files", err, readFile(t, path), left())
+				}
+			}
+			sub := filepath.Join(dir, "sub", "x")
+			if err := os.MkdirAll(sub, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := replace(filepath.Dir(sub), write("x", nil)); err == nil || left() != 3 {
+				t.Errorf("a directory was replaced (%v), or %d files are left", err, left())
+			}
+		})
 	}
 }
+
+func second(_ int, err error) error { return err }

@@ -1,0 +1,27 @@
+//go:build linux
+
+// Command bake-agent is PID 1 of a bake guest, /init of its initrd. The same
+// executable is the first process of the container in it.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"bake/internal/agent"
+	"bake/internal/agent/ctrinit"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+func main() {
+	if len(os.Args) > 0 && os.Args[0] == ctrinit.Executable {
+		os.Exit(ctrinit.Main())
+	}
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "bake-agent: this is PID 1 of a bake guest and runs nowhere else")
+		os.Exit(125)
+	}
+	agent.Run(version)
+}

@@ -1,0 +1,248 @@
+//go:build linux
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bake/internal/agent/ctrinit"
+	"bake/internal/agent/reaper"
+	"bake/internal/agent/signals"
+	"bake/internal/wire"
+)
+
+// id is the container's name for runc; there is one in a guest.
+const id = "container"
+
+// killTime bounds how long the kernel may take to end the processes that a
+// finished command left behind.
+const killTime = 10 * time.Second
+
+// A Config is a container to start.
+type Config struct {
+	Layout   Layout
+	Hostname string
+	Process  wire.Process
+	// Runc is the path of the runc executable.
+	Runc string
+	// Dir is an existing directory for the bundle, sockets and logs.
+	Dir string
+	// Reaper collects the processes.
+	Reaper *reaper.Reaper
+	// Stdin, Stdout and Stderr are the command's streams. They are nil when
+	// Process.Terminal is set. The caller closes them after Start.
+	Stdin, Stdout, Stderr *os.File
+}
+
+// An Error says that the command could not be started.
+type Error struct {
+	// Code is 125, 126 or 127, as docker-run(1) defines them.
+	Code int
+	Err  error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// An Exit is how the command ended.
+type Exit struct {
+	// Code is the exit code; 128+n when Signal is set.
+	Code int
+	// Signal is the name of the signal that ended the command, if one did.
+	Signal string
+	// OutOfMemory says that the kernel ran out of memory and killed it.
+	OutOfMemory bool
+}
+
+// A Container is a command that was started.
+type Container struct {
+	// Terminal is the pseudoterminal's master in terminal mode, for the caller
+	// to close.
+	Terminal *os.File
+
+	init    *reaper.Child
+	direct  bool // the command replaced the init
+	socket  *os.File
+	reports chan ctrinit.Report
+}
+
+// Start runs the command and returns when it runs. The error is an *[Error].
+func Start(ctx context.Context, cfg Config) (*Container, error) {
+	c, err := start(ctx, cfg)
+	var failed *Error
+	if err != nil && !errors.As(err, &failed) {
+		err = &Error{Code: 125, Err: err}
+	}
+	return c, err
+}
+
+func start(ctx context.Context, cfg Config) (*Container, error) {
+	account, err := LookupAccount(cfg.Layout.Rootfs, cfg.Process)
+	if err != nil {
+		return nil, err
+	}
+	env, err := environment(cfg.Process, cfg.Hostname, account)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(cfg.Process.Args, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
+		return nil, fmt.Errorf("an argument of the command contains a NUL byte, which no argument can")
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make the socket to the container's init: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "init")
+	defer theirs.Close()
+	c := &Container{
+		socket: os.NewFile(uintptr(pair[0]), "init"),
+		direct: isInit(cfg.Process.Args),
+	}
+	run := runcRun{cfg: cfg, spec: newSpec(cfg.Layout, cfg.Hostname, cfg.Process, account), socket: theirs}
+	pid, master, err := run.run(ctx)
+	if err != nil {
+		c.socket.Close()
+		return nil, err
+	}
+	theirs.Close() // so that the end of the init is the end of the socket
+	c.init = cfg.Reaper.Adopt(pid)
+	c.Terminal = master
+
+	if err := c.startCommand(cfg.Process, env); err != nil {
+		_ = c.init.Signal(unix.SIGKILL)
+		c.socket.Close()
+		if master != nil {
+			master.Close()
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// startCommand has the init run the command.
+func (c *Container) startCommand(p wire.Process, env []string) error {
+	err := ctrinit.WriteRequest(c.socket, ctrinit.Request{Start: &ctrinit.Start{
+		Args: p.Args, Env: env, Terminal: p.Terminal, Exec: c.direct,
+	}})
+	if err != nil {
+		return fmt.Errorf("tell the container's init what to run: %w", err)
+	}
+	report, err := ctrinit.ReadReport(c.socket)
+	switch {
+	case err == nil && report.Type == ctrinit.Failed:
+		return &Error{Code: report.Code, Err: errors.New(report.Message)}
+	case err == nil && report.Type == ctrinit.Started && !c.direct:
+	case c.direct && errors.Is(err, io.EOF):
+	case err == nil:
+		return fmt.Errorf("the container's init answered %.32q when the command should start", report.Type)
+	default:
+		return fmt.Errorf("the container's init ended before the command ran: %w", err)
+	}
+	c.reports = make(chan ctrinit.Report, 1)
+	go c.readReports()
+	return nil
+}
+
+// readReports ends when the init does, or its end of the socket is closed.
+func (c *Container) readReports() {
+	defer close(c.reports)
+	for {
+		report, err := ctrinit.ReadReport(c.socket)
+		if err != nil {
+			return
+		}
+		if report.Type == ctrinit.Exited {
+			c.reports <- report
+			return
+		}
+	}
+}
+
+// Signal sends a signal to the command. A command that has ended is no error.
+func (c *Container) Signal(sig unix.Signal) error {
+	if c.direct {
+		if err := c.init.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		return nil
+	}
+	err := ctrinit.WriteRequest(c.socket, ctrinit.Request{Signal: int(sig)})
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Wait returns when the command has ended and, with it, every other process
+// of the container. Call it once.
+func (c *Container) Wait() Exit {
+	status, reported := unix.WaitStatus(0), false
+	if report, ok := <-c.reports; ok {
+		status, reported = unix.WaitStatus(report.Status), true
+	}
+	if !reported {
+		// The init was killed or there is none: its own end is the command's.
+		status = c.init.Status()
+	} else {
+		// With PID 1 of a PID namespace the kernel kills all the others, and
+		// PID 1's end is not told before theirs.
+		select {
+		case <-c.init.Done():
+		case <-time.After(killTime):
+		}
+	}
+	c.socket.Close()
+	exit := exitOf(status)
+	if !reported && poweredOff(status) {
+		exit = Exit{}
+	}
+	if exit.Code == 128+int(unix.SIGKILL) {
+		exit.OutOfMemory = outOfMemory()
+	}
+	return exit
+}
+
+func exitOf(status unix.WaitStatus) Exit {
+	if status.Signaled() {
+		return Exit{Code: 128 + int(status.Signal()), Signal: signals.Name(status.Signal())}
+	}
+	return Exit{Code: status.ExitStatus()}
+}
+
+// poweredOff says whether a container's PID 1 was ended by reboot(2) within
+// it: that kills it with SIGINT for a halt and SIGHUP for a restart, and
+// nothing else does, for it is immune to both without a handler.
+func poweredOff(status unix.WaitStatus) bool {
+	return status.Signaled() && (status.Signal() == unix.SIGINT || status.Signal() == unix.SIGHUP)
+}
+
+// cgroupRoot is where the guest's cgroup2 is.
+const cgroupRoot = "/sys/fs/cgroup"
+
+// outOfMemory says whether the OOM killer killed a process of the container
+// (cgroup-v2.rst, memory.events: oom_kill), or, where there is no memory
+// controller, any at all.
+func outOfMemory() bool {
+	for _, f := range []string{filepath.Join(cgroupRoot, cgroupPath, "memory.events"), "/proc/vmstat"} {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
+				return strings.TrimSpace(count) != "0"
+			}
+		}
+	}
+	return false
+}

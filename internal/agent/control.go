@@ -1,0 +1,162 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bake/internal/agent/link"
+	"bake/internal/agent/signals"
+	"bake/internal/wire"
+)
+
+const (
+	// sendTime bounds the sending of a message.
+	sendTime = 10 * time.Second
+	// doneTime bounds the wait for the host's answer to the last message.
+	doneTime = 5 * time.Second
+	// signalQueue is how many signals may arrive before the command runs.
+	signalQueue = 64
+)
+
+// A command takes the host's signals; it is the container.
+type command interface {
+	Signal(unix.Signal) error
+}
+
+// A resizer takes the host's window sizes; it is the terminal.
+type resizer interface {
+	Resize(rows, cols uint16) error
+}
+
+// A control is the connection on which the agent reports and the host
+// commands. Its end ends the guest at once: nobody is left to run it for.
+type control struct {
+	conn link.Conn
+	log  *logger
+
+	sending sync.Mutex
+
+	// finished ends when the host wants no more output.
+	finished context.Context
+	finish   context.CancelFunc
+
+	mu       sync.Mutex
+	command  command
+	early    []unix.Signal // came before there was a command
+	terminal resizer
+	size     [2]uint16 // came before there was a terminal
+}
+
+func newControl(conn link.Conn, log *logger) *control {
+	c := &control{conn: conn, log: log}
+	c.finished, c.finish = context.WithCancel(context.Background())
+	go c.receive()
+	return c
+}
+
+// send sends one message. It is safe for concurrent use.
+func (c *control) send(m wire.GuestMessage) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	err := c.conn.SetWriteDeadline(time.Now().Add(sendTime))
+	if err == nil {
+		err = wire.WriteGuestMessage(c.conn, m)
+	}
+	if err != nil {
+		return fmt.Errorf("tell the host %q: %w", m.Type, err)
+	}
+	return nil
+}
+
+func (c *control) receive() {
+	for {
+		m, err := wire.ReadHostMessage(c.conn)
+		if err != nil {
+			c.log.always("the host is gone (%v)", err)
+			powerOff()
+		}
+		switch m.Type {
+		case wire.HostSignal:
+			c.signal(m.Signal)
+		case wire.HostResize:
+			c.resize(m.Rows, m.Cols)
+		case wire.HostDone:
+			c.finish()
+		}
+	}
+}
+
+// setCommand names who takes signals, and hands over those that came before;
+// nil says that there is nobody any more.
+func (c *control) setCommand(cmd command) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.command = cmd
+	if cmd == nil {
+		return
+	}
+	for _, sig := range c.early {
+		c.deliver(sig)
+	}
+	c.early = nil
+}
+
+func (c *control) signal(name string) {
+	sig, err := signals.Parse(name)
+	if err != nil {
+		c.log.always("the host sends a signal: %v", err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.command != nil {
+		c.deliver(sig)
+	} else if len(c.early) < signalQueue {
+		c.early = append(c.early, sig)
+	}
+}
+
+func (c *control) deliver(sig unix.Signal) {
+	if err := c.command.Signal(sig); err != nil {
+		c.log.always("pass %s on to the container: %v", signals.Name(sig), err)
+	}
+}
+
+func (c *control) setTerminal(t resizer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.terminal = t
+	if c.size != [2]uint16{} {
+		c.apply(c.size[0], c.size[1])
+	}
+}
+
+func (c *control) resize(rows, cols uint16) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.size = [2]uint16{rows, cols}
+	if c.terminal != nil {
+		c.apply(rows, cols)
+	}
+}
+
+func (c *control) apply(rows, cols uint16) {
+	if err := c.terminal.Resize(rows, cols); err != nil {
+		c.log.always("%v", err)
+	}
+}
+
+// waitForDone waits for the host's answer to the last message.
+func (c *control) waitForDone() {
+	select {
+	case <-c.finished.Done():
+	case <-time.After(doneTime):
+		c.log.always("the host did not answer within %v", doneTime)
+	}
+}

@@ -1,0 +1,92 @@
+//go:build linux
+
+// Package network prepares the guest's network: for now its loopback
+// interface, its name, and the files by which programs learn both.
+package network
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// LoopbackUp starts the interface lo. The kernel gives it 127.0.0.1 and ::1.
+func LoopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket to configure the loopback interface: %w", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("look at the loopback interface: %w", err)
+	}
+	ifr.SetUint16(ifr.Uint16() | unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("start the loopback interface: %w", err)
+	}
+	return nil
+}
+
+// SetHostname names the guest.
+func SetHostname(name string) error {
+	if err := CheckHostname(name); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return fmt.Errorf("set the host name %q: %w", name, err)
+	}
+	return nil
+}
+
+// CheckHostname refuses what sethostname(2) does, and what would break the
+// files that name it.
+func CheckHostname(name string) error {
+	if name == "" || len(name) > 64 {
+		return fmt.Errorf("the host name %.80q is not possible: it must have 1 to 64 characters", name)
+	}
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._", c) {
+			return fmt.Errorf("the host name %q is not possible: it may have letters, digits, '-', '.' and '_'", name)
+		}
+	}
+	return nil
+}
+
+// WriteFiles writes what become the container's /etc/hosts and /etc/hostname.
+func WriteFiles(hosts, hostname, name string) error {
+	content := "127.0.0.1\tlocalhost " + name + "\n" +
+		"::1\tlocalhost ip6-localhost ip6-loopback " + name + "\n" +
+		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+	for _, f := range []struct{ path, content string }{{hosts, content}, {hostname, name + "\n"}} {
+		if err := os.WriteFile(f.path, []byte(f.content), 0o644); err != nil {
+			return fmt.Errorf("write the container's host files: %w", err)
+		}
+	}
+	return nil
+}
+
+// sysctls are those that Docker sets for a container's network: a server that
+// is not root may have port 80, and anyone may ping.
+var sysctls = map[string]string{
+	"net/ipv4/ip_unprivileged_port_start": "0",
+	"net/ipv4/ping_group_range":           "0 2147483647",
+}
+
+// SetSysctls sets what the kernel has of them.
+func SetSysctls() error {
+	var errs []error
+	for name, value := range sysctls {
+		err := os.WriteFile("/proc/sys/"+name, []byte(value), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("set the kernel parameter %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

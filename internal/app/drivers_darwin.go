@@ -1,0 +1,10 @@
+package app
+
+import (
+	"context"
+
+	"bake/internal/hypervisor"
+)
+
+// drivers are the hypervisors of this system. There is none for macOS yet.
+func drivers(context.Context, *Image, Stdio) ([]hypervisor.Driver, error) { return nil, nil }

@@ -1,0 +1,123 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"bake/internal/service/forward"
+)
+
+// Options are what the user asked for, over what is embedded in the app. A
+// zero value means "as embedded" unless a field says otherwise.
+type Options struct {
+	// CPUs is the number of virtual processors; 0 is as many as the host has.
+	CPUs int
+	// MemoryMiB is the guest's memory in MiB.
+	MemoryMiB int
+	// BootArgs go on the kernel command line.
+	BootArgs *string
+	// Entrypoint replaces the image's, and its command with it, as
+	// docker-run(1) does; an empty one removes it.
+	Entrypoint *string
+	// Args, if there are any, replace the image's command.
+	Args []string
+	// Env is KEY=VALUE, or KEY for the value that the host has.
+	Env []string
+	Cwd *string
+	UID *uint32
+	GID *uint32
+	// EphemeralDiskMiB is the size of the disk that the container's changes
+	// go to, in MiB.
+	EphemeralDiskMiB int
+	// Hypervisor is a driver's name or auto.
+	Hypervisor string
+	Publish    []forward.Port
+	// StopTimeout is how long the container may take to end after the signal
+	// that asks it to.
+	StopTimeout time.Duration
+	// BootTimeout is how long the guest may take until its agent reports.
+	BootTimeout time.Duration
+	// Terminal says whether the container gets a pseudoterminal.
+	Terminal TerminalMode
+	Verbose  bool
+	// DryRun prints the VM's configuration and starts nothing.
+	DryRun bool
+	// NoReboot keeps a finished guest running.
+	NoReboot bool
+}
+
+// The defaults where neither the user nor the app says anything.
+const (
+	DefaultMemoryMiB        = 256
+	DefaultEphemeralDiskMiB = 2048
+	DefaultStopTimeout      = 10 * time.Second
+	DefaultBootTimeout      = 2 * time.Minute
+)
+
+// A TerminalMode says when the container gets a pseudoterminal.
+type TerminalMode int
+
+// With TerminalAuto it gets one when stdin, stdout and stderr all are
+// terminals: only then is nothing lost by joining them into one stream.
+const (
+	TerminalAuto TerminalMode = iota
+	TerminalAlways
+	TerminalNever
+)
+
+// Stdio is the app's own standard streams and environment.
+type Stdio struct {
+	Stdin          *os.File
+	Stdout, Stderr *os.File
+	Environ        []string
+}
+
+// warn says one line to the user.
+func warn(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, "bake: "+format+"\n", args...)
+}
+
+// ParseMiB reads a size in MiB: a number, or one with k, m, g or t after it as
+// docker-run(1) writes them.
+func ParseMiB(s string) (int, error) {
+	num := strings.ToLower(strings.TrimSpace(s))
+	num = strings.TrimSuffix(strings.TrimSuffix(num, "ib"), "b")
+	shift := 0
+	if num != "" {
+		switch num[len(num)-1] {
+		case 'k':
+			shift = -10
+		case 'm':
+			shift = 0
+		case 'g':
+			shift = 10
+		case 't':
+			shift = 20
+		default:
+			shift = 1
+		}
+		if shift != 1 {
+			num = num[:len(num)-1]
+		} else {
+			shift = 0
+		}
+	}
+	n, err := strconv.ParseUint(num, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a size: write a number of MiB, or one with m, g or t after it, such as 512m or 2g", s)
+	}
+	v := n
+	if shift < 0 {
+		v = n >> -shift
+	} else {
+		v = n << shift
+	}
+	if v == 0 || v > 1<<30 {
+		return 0, fmt.Errorf("%q is not a size that a VM can have: give 1m up to 1024t", s)
+	}
+	return int(v), nil
+}

@@ -1,0 +1,116 @@
+package app
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+
+	"bake/internal/hypervisor"
+	"bake/internal/payload"
+	"bake/internal/wire"
+)
+
+// A plan is the VM and what its agent will be told, before anything is opened
+// that needs cleaning up.
+type plan struct {
+	config   hypervisor.Config
+	manifest wire.BootManifest
+	// ephemeralMiB is the size of the second disk.
+	ephemeralMiB int
+	stopSignal   string
+}
+
+// ephemeralSize is in bytes.
+func (p *plan) ephemeralSize() int64 { return int64(p.ephemeralMiB) << 20 }
+
+// The guest's disks, in the order of hypervisor.Config.Disks.
+const (
+	rootfsDevice    = "/dev/vda"
+	ephemeralDevice = "/dev/vdb"
+)
+
+// sector is the unit of a block device, in bytes.
+const sector = 512
+
+// newPlan joins the embedded defaults, the user's options and what the driver
+// can do. The ephemeral disk's Resource and Dir are still empty.
+func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabilities) (*plan, error) {
+	m := img.Manifest
+	proc, err := process(m.Process, o, environ)
+	if err != nil {
+		return nil, err
+	}
+	pl := &plan{
+		ephemeralMiB: first(o.EphemeralDiskMiB, m.Defaults.EphemeralDiskMiB, DefaultEphemeralDiskMiB),
+		stopSignal:   m.Process.StopSignal,
+	}
+	pl.config = hypervisor.Config{
+		Arch:        m.Target.Arch,
+		CPUs:        first(o.CPUs, m.Defaults.CPUs, runtime.NumCPU()),
+		MemoryMiB:   first(o.MemoryMiB, m.Defaults.MemoryMiB, DefaultMemoryMiB),
+		CommandLine: commandLine(m.Defaults.BootArgs, o),
+	}
+	if pl.config.Kernel, err = resource(img, payload.PartKernel); err != nil {
+		return nil, err
+	}
+	if pl.config.Initrd, err = resource(img, payload.PartInitrd); err != nil {
+		return nil, err
+	}
+	rootfs, err := resource(img, payload.PartRootfs)
+	if err != nil {
+		return nil, err
+	}
+	// A block device has whole sectors; the part's padding makes up the rest.
+	rootfs.Size = (rootfs.Size + sector - 1) / sector * sector
+	guest := wire.Rootfs{Device: rootfsDevice, Type: m.Rootfs.Type}
+	if !caps.DiskOffset {
+		guest.Offset, guest.Size = rootfs.Offset, rootfs.Size
+		rootfs.Offset, rootfs.Size = 0, -1
+	}
+	pl.config.Disks = []hypervisor.Disk{
+		{Resource: rootfs, ReadOnly: true},
+		{Resource: hypervisor.Resource{Name: "ephemeral", Size: pl.ephemeralSize()}},
+	}
+	pl.manifest = wire.BootManifest{
+		Version:   wire.ManifestVersion,
+		Hostname:  "bake",
+		Rootfs:    guest,
+		Ephemeral: wire.Ephemeral{Device: ephemeralDevice, Type: "ext4"},
+		Process:   proc,
+		Verbose:   o.Verbose,
+		NoReboot:  o.NoReboot,
+	}
+	return pl, nil
+}
+
+// resource is a part of the app's own file: nothing is copied.
+func resource(img *Image, part string) (hypervisor.Resource, error) {
+	off, size, err := img.File.FileOffset(part)
+	if err != nil {
+		return hypervisor.Resource{}, fmt.Errorf("this app cannot boot: %w; build it again", err)
+	}
+	return hypervisor.Resource{Name: part, File: img.File.OSFile(), Offset: off, Size: size}, nil
+}
+
+// commandLine is the user's part of the kernel command line; the driver adds
+// what its machine needs.
+func commandLine(embedded string, o Options) string {
+	args := strings.Fields(embedded)
+	if o.BootArgs != nil {
+		args = strings.Fields(*o.BootArgs)
+	}
+	if !o.Verbose {
+		args = append(args, "quiet")
+	}
+	return strings.Join(args, " ")
+}
+
+// first returns the first value that is not zero.
+func first(values ...int) int {
+	for _, v := range values {
+		if v != 0 {
+			return v
+		}
+	}
+	return 0
+}

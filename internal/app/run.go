@@ -1,0 +1,264 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"bake/internal/hypervisor"
+	"bake/internal/service/console"
+	"bake/internal/service/control"
+	"bake/internal/service/forward"
+	"bake/internal/service/manifest"
+	"bake/internal/wire"
+)
+
+// Run boots img's VM, joins it to stdio until the container's process has
+// ended, and returns that process's exit code. The error is an [*Error]: bake
+// or the VM failed, and its Code is the exit code. Nothing of the VM is left
+// when Run returns.
+func Run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
+	code, err := run(ctx, img, o, stdio)
+	if err == nil {
+		return code, nil
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Code: CodeFailed, Err: err}
+	}
+	return e.Code, e
+}
+
+func run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
+	// Signals first: one that comes while we prepare must end us cleanly too.
+	signals, stopSignals := catchSignals()
+	defer stopSignals()
+
+	drivers, err := drivers(ctx, img, stdio)
+	if err != nil {
+		return 0, err
+	}
+	driver, err := hypervisor.Choose(ctx, cmp.Or(o.Hypervisor, img.Manifest.Defaults.Hypervisor, hypervisor.Auto), drivers)
+	if err != nil {
+		return 0, err
+	}
+	pl, err := newPlan(img, o, stdio.Environ, driver.Capabilities())
+	if err != nil {
+		return 0, err
+	}
+	if o.DryRun {
+		return 0, describe(ctx, driver, pl, stdio.Stdout)
+	}
+	return runPlan(ctx, pl, driver, o, stdio, signals)
+}
+
+// describe prints the VM that a run would make.
+func describe(ctx context.Context, driver hypervisor.Driver, pl *plan, w io.Writer) error {
+	ephemeral, err := ephemeralFile(pl)
+	if err != nil {
+		return err
+	}
+	defer ephemeral.Close()
+	d, err := driver.Describe(ctx, pl.config)
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(d)
+}
+
+// runPlan boots the planned VM and supervises it.
+func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options, stdio Stdio, signals <-chan os.Signal) (int, error) {
+	ports, err := listenPorts(o.Publish, stdio.Stderr)
+	if err != nil {
+		return 0, err
+	}
+	defer closeAll(ports)
+
+	ws, err := newWorkspace(pl)
+	if err != nil {
+		return 0, err
+	}
+	defer ws.close()
+
+	tty := isTerminal(o.Terminal, stdio)
+	// What we say ourselves while the terminal is the container's.
+	var stderr io.Writer = stdio.Stderr
+	if tty {
+		stderr = rawWriter{stderr}
+	}
+	tail := &consoleTail{}
+	if o.Verbose {
+		tail.show = stderr
+	}
+	pl.config.Console = tail
+
+	vm, sig, err := newVM(ctx, driver, pl, signals)
+	if err != nil {
+		return 0, err
+	}
+	if sig != nil {
+		return signalCode(sig), nil
+	}
+	defer vm.Close()
+
+	var term *terminal
+	if tty {
+		if term, err = openTerminal(stdio); err != nil {
+			return 0, err
+		}
+		defer term.restore()
+		p := &pl.manifest.Process
+		p.Terminal = true
+		p.Rows, p.Cols = term.size()
+		p.Env = withTerm(p.Env, stdio.Environ)
+	}
+
+	s := &supervisor{
+		vm: vm, options: o, stopSignal: pl.stopSignal, memoryMiB: pl.config.MemoryMiB,
+		control: control.New(), tail: tail, term: term, stderr: stderr, signals: signals,
+		console: make(chan error, 1),
+	}
+	serveCtx, stopServices := context.WithCancel(ctx)
+	var services sync.WaitGroup
+	defer func() {
+		stopServices()
+		// An output that nobody takes must not hold a finished app up.
+		waitAtMost(&services, 2*time.Second)
+	}()
+	if err := startServices(serveCtx, &services, s, pl, stdio); err != nil {
+		return 0, err
+	}
+	for i, p := range o.Publish {
+		ln := ports[i]
+		services.Go(func() {
+			if err := p.Serve(serveCtx, ln, vm.DialVsock); err != nil {
+				warn(stderr, "%v", err)
+			}
+		})
+	}
+	if err := vm.Start(ctx); err != nil {
+		return 0, err
+	}
+	return s.supervise(ctx)
+}
+
+// newVM asks the driver for the VM, which may try out KVM for seconds, and
+// gives up at the first signal that asks to stop.
+func newVM(ctx context.Context, driver hypervisor.Driver, pl *plan, signals <-chan os.Signal) (hypervisor.VM, os.Signal, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type made struct {
+		vm  hypervisor.VM
+		err error
+	}
+	done := make(chan made, 1)
+	go func() {
+		vm, err := driver.New(ctx, pl.config)
+		done <- made{vm, err}
+	}()
+	for {
+		select {
+		case m := <-done:
+			return m.vm, nil, m.err
+		case sig := <-signals:
+			if !asksToStop(sig) {
+				continue
+			}
+			cancel()
+			if m := <-done; m.err == nil {
+				m.vm.Close()
+			}
+			return nil, sig, nil
+		}
+	}
+}
+
+// startServices listens on the ports that the guest connects to and serves
+// them until ctx ends.
+func startServices(ctx context.Context, wg *sync.WaitGroup, s *supervisor, pl *plan, stdio Stdio) error {
+	serve := func(port uint32, f func(net.Listener) error) error {
+		ln, err := s.vm.ListenVsock(port)
+		if err != nil {
+			return err
+		}
+		wg.Go(func() {
+			defer ln.Close()
+			if err := f(ln); err != nil && ctx.Err() == nil && s.options.Verbose {
+				warn(s.stderr, "%v", err)
+			}
+		})
+		return nil
+	}
+	return errors.Join(
+		serve(wire.PortManifest, func(ln net.Listener) error { return manifest.Serve(ctx, ln, pl.manifest) }),
+		serve(wire.PortControl, func(ln net.Listener) error { return s.control.Serve(ctx, ln) }),
+		serve(wire.PortConsole, func(ln net.Listener) error {
+			err := console.Serve(ctx, ln, console.Streams{
+				Stdin: stdio.Stdin, Stdout: stdio.Stdout, Stderr: stdio.Stderr, Terminal: s.term != nil,
+			})
+			s.console <- err
+			return err
+		}),
+	)
+}
+
+// withTerm gives the container the user's TERM unless something else was
+// asked for.
+func withTerm(env, environ []string) []string {
+	const key = "TERM="
+	for _, kv := range env {
+		if len(kv) >= len(key) && kv[:len(key)] == key {
+			return env
+		}
+	}
+	for _, kv := range environ {
+		if len(kv) > len(key) && kv[:len(key)] == key {
+			return append(env, kv)
+		}
+	}
+	return append(env, "TERM=xterm")
+}
+
+// waitAtMost waits for wg, but not for ever.
+func waitAtMost(wg *sync.WaitGroup, d time.Duration) {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
+}
+
+// listenPorts takes every published port before anything boots, and says which
+// one the system chose where it was asked to.
+func listenPorts(ports []forward.Port, stderr io.Writer) ([]net.Listener, error) {
+	var lns []net.Listener
+	for _, p := range ports {
+		ln, err := p.Listen()
+		if err != nil {
+			closeAll(lns)
+			return nil, err
+		}
+		lns = append(lns, ln)
+		if p.HostPort == 0 {
+			fmt.Fprintf(stderr, "bake: port %d of the VM is published on %s\n", p.VMPort, ln.Addr())
+		}
+	}
+	return lns, nil
+}
+
+func closeAll(lns []net.Listener) {
+	for _, ln := range lns {
+		ln.Close()
+	}
+}

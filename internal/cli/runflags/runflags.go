@@ -1,0 +1,149 @@
+// Package runflags is the command line of a running VM, the same for a packed
+// app and for bake run. It turns flags into [app.Options] and back into
+// arguments, and decides nothing.
+package runflags
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"bake/internal/app"
+	"bake/internal/payload"
+	"bake/internal/service/forward"
+)
+
+// Flags are the registered flags of one command.
+type Flags struct {
+	set *pflag.FlagSet
+
+	cpus                   int
+	memory, ephemeral      string
+	bootArgs, entrypoint   string
+	env, publish           []string
+	cwd                    string
+	uid, gid               uint32
+	hypervisor             string
+	stopTimeout, bootLimit string
+	tty, noTTY, verbose    bool
+}
+
+// Register adds the flags to set; def are the app's embedded defaults, which
+// --help shows.
+func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
+	f := &Flags{set: set}
+	mib := func(embedded, otherwise int) string {
+		if embedded == 0 {
+			embedded = otherwise
+		}
+		return strconv.Itoa(embedded)
+	}
+	set.IntVar(&f.cpus, "cpus", def.CPUs, "number of CPU `cores` (default: as many as the host has)")
+	set.StringVar(&f.memory, "memory", mib(def.MemoryMiB, app.DefaultMemoryMiB), "memory of the microVM, in MiB or with a unit: 512m, 2g (`size`)")
+	set.StringVar(&f.bootArgs, "boot-args", def.BootArgs, "`arguments` for the kernel's command line")
+	set.StringVar(&f.entrypoint, "entrypoint", "", "`program` to run in place of the image's entrypoint and command")
+	set.StringArrayVarP(&f.env, "env", "e", nil, "set `KEY=VALUE` in the container, or pass the host's KEY")
+	set.BoolVar(&f.verbose, "verbose", false, "show what the kernel and the agent say")
+	set.StringVar(&f.cwd, "cwd", "", "working `directory` in the container")
+	set.Uint32Var(&f.uid, "uid", 0, "user `id` in the container")
+	set.Uint32Var(&f.gid, "gid", 0, "group `id` in the container")
+	set.StringVar(&f.ephemeral, "ephemeral-disk-size", mib(def.EphemeralDiskMiB, app.DefaultEphemeralDiskMiB), "`size` of the disk for the container's changes, in MiB or with a unit")
+	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a TCP port: `[IP:]HOST:VM`, on 127.0.0.1 unless IP says otherwise")
+	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
+	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
+	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
+	set.BoolVarP(&f.tty, "tty", "t", false, "give the container a terminal even if ours is none")
+	set.BoolVar(&f.noTTY, "no-tty", false, "give the container no terminal even if ours is one")
+	return f
+}
+
+// Options are the flags' values and the environment's BAKE_ switches. args are
+// what came after --.
+func (f *Flags) Options(args []string) (app.Options, error) {
+	o := app.Options{
+		CPUs: f.cpus, Args: args, Env: f.env, Hypervisor: f.hypervisor, Verbose: f.verbose,
+		DryRun: os.Getenv("BAKE_DRY_RUN") == "1", NoReboot: os.Getenv("BAKE_NO_REBOOT") == "1",
+	}
+	if f.cpus < 0 {
+		return o, fmt.Errorf("--cpus %d is not a number of CPUs: give 1 or more", f.cpus)
+	}
+	var err error
+	if o.MemoryMiB, err = app.ParseMiB(f.memory); err != nil {
+		return o, fmt.Errorf("--memory: %w", err)
+	}
+	if o.EphemeralDiskMiB, err = app.ParseMiB(f.ephemeral); err != nil {
+		return o, fmt.Errorf("--ephemeral-disk-size: %w", err)
+	}
+	if o.StopTimeout, err = seconds(f.stopTimeout); err != nil {
+		return o, fmt.Errorf("--stop-timeout: %w", err)
+	}
+	if o.BootTimeout, err = seconds(f.bootLimit); err != nil {
+		return o, fmt.Errorf("--boot-timeout: %w", err)
+	}
+	for _, p := range f.publish {
+		port, err := forward.Parse(p)
+		if err != nil {
+			return o, err
+		}
+		o.Publish = append(o.Publish, port)
+	}
+	switch {
+	case f.tty && f.noTTY:
+		return o, fmt.Errorf("--tty and --no-tty contradict each other: give one of them")
+	case f.tty:
+		o.Terminal = app.TerminalAlways
+	case f.noTTY:
+		o.Terminal = app.TerminalNever
+	}
+	set(f.set, "boot-args", &o.BootArgs, f.bootArgs)
+	set(f.set, "entrypoint", &o.Entrypoint, f.entrypoint)
+	set(f.set, "cwd", &o.Cwd, f.cwd)
+	set(f.set, "uid", &o.UID, f.uid)
+	set(f.set, "gid", &o.GID, f.gid)
+	return o, nil
+}
+
+// set stores value if the user gave the flag, even with its zero value.
+func set[T any](fs *pflag.FlagSet, name string, to **T, value T) {
+	if fs.Changed(name) {
+		*to = &value
+	}
+}
+
+// Args are the given flags of set as arguments for an app's own command line,
+// without those that only lists.
+func Args(set *pflag.FlagSet, without ...string) []string {
+	skip := map[string]bool{}
+	for _, name := range without {
+		skip[name] = true
+	}
+	var args []string
+	set.Visit(func(f *pflag.Flag) {
+		if skip[f.Name] {
+			return
+		}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			for _, v := range list.GetSlice() {
+				args = append(args, "--"+f.Name+"="+v)
+			}
+			return
+		}
+		args = append(args, "--"+f.Name+"="+f.Value.String())
+	})
+	return args
+}
+
+// seconds reads a number of seconds, or a duration with its unit.
+func seconds(s string) (time.Duration, error) {
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		return time.Duration(n) * time.Second, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is not a time: write a number of seconds, or one with a unit such as 90s or 2m", s)
+	}
+	return d, nil
+}

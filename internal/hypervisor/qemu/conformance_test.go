@@ -1,0 +1,69 @@
+//go:build linux
+
+package qemu
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"bake/internal/hypervisor"
+	"bake/internal/hypervisor/hypervisortest"
+)
+
+// testKernel opens the kernel that the tests boot: all built in, for this
+// machine's architecture.
+func testKernel(t testing.TB) hypervisor.Resource {
+	t.Helper()
+	path := os.Getenv("BAKE_TEST_KERNEL")
+	if path == "" {
+		t.Skip("BAKE_TEST_KERNEL names no kernel to boot; `make test` sets it")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return hypervisor.Resource{Name: "kernel", File: f, Size: -1}
+}
+
+func testGuest(t testing.TB) hypervisortest.Guest {
+	t.Helper()
+	return hypervisortest.Guest{
+		Arch:      runtime.GOARCH,
+		Kernel:    testKernel(t),
+		Initrd:    hypervisor.Resource{Name: "initrd", Bytes: hypervisortest.Initrd(t, runtime.GOARCH)},
+		MemoryMiB: 192,
+	}
+}
+
+func kill(t testing.TB, vm hypervisor.VM) {
+	t.Helper()
+	if err := syscall.Kill(vm.(*VM).PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	hypervisortest.Run(t, options(t, ""))
+}
+
+// The machine of amd64 guests where microvm cannot be had: its devices are on
+// PCI.
+func TestQ35(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("q35 is a machine for amd64 guests")
+	}
+	hypervisortest.RunOneVM(t, options(t, machineQ35))
+}
+
+func options(t testing.TB, machine string) hypervisortest.Options {
+	cache := filepath.Join(t.TempDir(), "cache")
+	return hypervisortest.Options{
+		Driver: func(testing.TB) hypervisor.Driver { return &Driver{CacheDir: cache, Machine: machine} },
+		Guest:  testGuest(t),
+		Kill:   kill,
+	}
+}

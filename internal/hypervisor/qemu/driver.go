@@ -1,0 +1,167 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"bake/internal/hypervisor"
+)
+
+// Name is what --hypervisor calls this driver.
+const Name = "qemu"
+
+// maxDisks leaves the microvm's first virtio-mmio transport alone, whose
+// interrupts do not arrive under TCG (seen with QEMU 7.2: 24 transports, taken
+// from the last one down).
+const maxDisks = 16
+
+// A Driver runs VMs with one QEMU. It must not be copied after its first use.
+type Driver struct {
+	// Command is what to execute, with the arguments that come before
+	// QEMU's own: a path, or a loader, its arguments and a path. If it is
+	// empty, $BAKE_QEMU or a QEMU on PATH is used.
+	Command []string
+	// Env is added to QEMU's environment.
+	Env []string
+	// Arch is the guests' architecture, a GOARCH. Empty means the host's.
+	Arch string
+	// Accel is kvm, tcg or empty for the better one that works. Empty means
+	// $BAKE_QEMU_ACCEL.
+	Accel string
+	// Machine is microvm or q35 (amd64 guests), or empty for microvm where
+	// QEMU and the host have what it takes.
+	Machine string
+	// CacheDir keeps what was found out about QEMU and KVM for later
+	// processes. If it is empty, nothing is kept.
+	CacheDir string
+	// Warnf, if not nil, is told what the user should know: at most one line
+	// for a driver.
+	Warnf func(format string, args ...any)
+
+	mu      sync.Mutex
+	program *program      // what was found, nil before
+	accel   *acceleration // the last decision, for one kernel
+	warned  bool
+}
+
+var _ hypervisor.Driver = (*Driver)(nil)
+
+// Name is "qemu".
+func (d *Driver) Name() string { return Name }
+
+// Capabilities says what the driver can do. QEMU has virtiofs, but nothing
+// here serves it yet.
+func (d *Driver) Capabilities() hypervisor.Capabilities {
+	return hypervisor.Capabilities{DiskOffset: true, MaxDisks: maxDisks}
+}
+
+// Available says whether a QEMU was found that has what a VM needs. Without
+// KVM it is available too, but slow.
+func (d *Driver) Available(ctx context.Context) error {
+	_, err := d.find(ctx)
+	return err
+}
+
+// Describe says which machine New would make. It may boot the kernel for a
+// moment, to see whether KVM runs it, if nobody did so before.
+func (d *Driver) Describe(ctx context.Context, cfg hypervisor.Config) (hypervisor.Description, error) {
+	m, err := d.plan(ctx, cfg)
+	if err != nil {
+		return hypervisor.Description{}, err
+	}
+	if err := m.setClock(); err != nil {
+		return hypervisor.Description{}, err
+	}
+	desc := hypervisor.Description{
+		Hypervisor:  Name,
+		Accelerator: m.accel,
+		Machine:     m.kind,
+		Arch:        m.arch,
+		CPUs:        cfg.CPUs,
+		MemoryMiB:   cfg.MemoryMiB,
+		CommandLine: m.commandLine,
+		Command:     m.command(),
+		Disks:       []hypervisor.DescribedDisk{},
+	}
+	for _, disk := range cfg.Disks {
+		dd := hypervisor.DescribedDisk{Name: disk.Resource.Name, ReadOnly: disk.ReadOnly}
+		dd.Offset, dd.Size, err = window(disk.Resource)
+		if err != nil {
+			return hypervisor.Description{}, err
+		}
+		if disk.Resource.File != nil {
+			dd.Path = disk.Resource.File.Name()
+		}
+		desc.Disks = append(desc.Disks, dd)
+	}
+	return desc, nil
+}
+
+// New checks cfg and takes what the VM needs: it finds QEMU, decides on the
+// accelerator, and turns bytes and windows that QEMU must see as whole files
+// into memory files.
+func (d *Driver) New(ctx context.Context, cfg hypervisor.Config) (hypervisor.VM, error) {
+	m, err := d.plan(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newVM(m, cfg)
+}
+
+// plan checks cfg and decides everything about the machine but the clock.
+func (d *Driver) plan(ctx context.Context, cfg hypervisor.Config) (*machine, error) {
+	if err := d.check(cfg); err != nil {
+		return nil, err
+	}
+	bin, err := d.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kind, err := d.kind(bin)
+	if err != nil {
+		return nil, err
+	}
+	accel, err := d.accelerator(ctx, bin, kind, cfg.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	return newMachine(bin, kind, accel, d.Env, cfg)
+}
+
+// arch is the guests' architecture.
+func (d *Driver) arch() string {
+	if d.Arch == "" {
+		return runtime.GOARCH
+	}
+	return d.Arch
+}
+
+// kind chooses QEMU's machine type.
+func (d *Driver) kind(bin *program) (string, error) {
+	if d.arch() == "arm64" {
+		return machineVirt, nil
+	}
+	switch d.Machine {
+	case machineMicroVM, machineQ35:
+		return d.Machine, nil
+	case "":
+		// Without a counter of the host's to pass on, TCG's microvm has no
+		// clock to calibrate by; and some distributions build QEMU without it.
+		if bin.facts.MicroVM && runtime.GOARCH == "amd64" {
+			return machineMicroVM, nil
+		}
+		return machineQ35, nil
+	}
+	return "", fmt.Errorf("there is no QEMU machine called %q here: choose %s or %s", d.Machine, machineMicroVM, machineQ35)
+}
+
+func (d *Driver) warn(format string, args ...any) {
+	if d.Warnf != nil && !d.warned {
+		d.warned = true
+		d.Warnf(format, args...)
+	}
+}

@@ -1,0 +1,226 @@
+//go:build linux
+
+package qemu
+
+import (
+	"fmt"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"bake/internal/hypervisor"
+	"bake/internal/platform"
+	"bake/internal/tsc"
+)
+
+// QEMU's machine types.
+const (
+	machineMicroVM = "microvm"
+	machineQ35     = "q35"
+	machineVirt    = "virt"
+)
+
+// clockTime is how long the host's counter is measured at least.
+const clockTime = 10 * time.Millisecond
+
+// firstFile is the number that the first of exec.Cmd.ExtraFiles gets.
+const firstFile = 3
+
+// A machine is everything that QEMU's arguments are made of. It holds no open
+// file: QEMU inherits those in the order kernel, initrd, vsock, disks, with
+// numbers from firstFile on.
+type machine struct {
+	bin         *program
+	env         []string
+	kind        string
+	accel       string
+	arch        string
+	cpus        int
+	memoryMiB   int
+	commandLine string
+	initrd      bool
+	vsock       bool
+	disks       []diskWindow
+	clock       *tsc.Measurement // nil if the kernel need not be told
+}
+
+type diskWindow struct {
+	offset, size int64
+	readOnly     bool
+}
+
+func newMachine(bin *program, kind, accel string, env []string, cfg hypervisor.Config) (*machine, error) {
+	m := &machine{
+		bin: bin, env: env, kind: kind, accel: accel,
+		arch: "amd64", cpus: cfg.CPUs, memoryMiB: cfg.MemoryMiB,
+		initrd: true, vsock: true,
+	}
+	if kind == machineVirt {
+		m.arch = "arm64"
+	}
+	for _, disk := range cfg.Disks {
+		offset, size, err := window(disk.Resource)
+		if err != nil {
+			return nil, err
+		}
+		m.disks = append(m.disks, diskWindow{offset, size, disk.ReadOnly})
+	}
+	_, size, err := window(cfg.Initrd)
+	if err != nil {
+		return nil, err
+	}
+	m.initrd = size > 0
+	m.setCommandLine(cfg.CommandLine)
+	return m, nil
+}
+
+// setCommandLine adds what the kernel must be told on this machine, unless the
+// caller did. The parameters are those of the kernel's
+// Documentation/admin-guide/kernel-parameters.txt.
+func (m *machine) setCommandLine(line string) {
+	params := strings.Fields(line)
+	add := func(name, value string) {
+		for _, p := range params {
+			if key, _, _ := strings.Cut(p, "="); key == name {
+				return
+			}
+		}
+		params = append(params, name+"="+value)
+	}
+	if m.arch == "arm64" {
+		add("console", "ttyAMA0")
+	} else {
+		add("console", "ttyS0")
+		// The default tries a keyboard controller first, which microvm has
+		// not: 15 seconds of waiting. A triple fault is at once.
+		add("reboot", "t")
+	}
+	add("panic", "-1") // at once
+	if m.arch == "amd64" && m.accel == accelTCG && runtime.GOARCH == "amd64" {
+		// The kernel finds nothing to calibrate the counter by and hangs.
+		add("tsc_early_khz", "")
+		if m.cpus > 1 {
+			// TCG's counters are one, but not to the kernel's test.
+			add("tsc", "reliable")
+		}
+	}
+	m.commandLine = strings.Join(params, " ")
+	if strings.HasSuffix(m.commandLine+" ", " tsc_early_khz= ") || strings.Contains(m.commandLine, " tsc_early_khz= ") {
+		began := tsc.Begin()
+		m.clock = &began
+	}
+}
+
+// setClock ends the measurement of the host's counter and tells the kernel.
+func (m *machine) setClock() error {
+	if m.clock == nil {
+		return nil
+	}
+	khz, err := m.clock.KHz(clockTime)
+	if err != nil {
+		return fmt.Errorf("measure the clock that the guest gets: %w", err)
+	}
+	m.commandLine = strings.Replace(m.commandLine+" ", " tsc_early_khz= ", " tsc_early_khz="+strconv.FormatUint(khz, 10)+" ", 1)
+	m.commandLine = strings.TrimSuffix(m.commandLine, " ")
+	m.clock = nil
+	return nil
+}
+
+// pci says whether devices sit on a PCI bus, and not on virtio-mmio.
+func (m *machine) pci() bool { return m.kind != machineMicroVM }
+
+// command is the whole command.
+func (m *machine) command() []string {
+	return append(append([]string{}, m.bin.command...), m.args()...)
+}
+
+// args is QEMU's arguments; qemu(1).
+func (m *machine) args() []string {
+	var args []string
+	add := func(a ...string) { args = append(args, a...) }
+	file := firstFile
+	next := func() int { file++; return file - 1 }
+
+	add("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
+	if m.bin.facts.Sandbox {
+		add("-sandbox", sandbox)
+	}
+	add("-machine", m.machineOptions(), "-accel", m.accel, "-cpu", m.cpu())
+	add("-smp", strconv.Itoa(m.cpus), "-m", strconv.Itoa(m.memoryMiB)+"M")
+	// The vsock device's back end maps the guest's memory, so it is shared.
+	add("-object", fmt.Sprintf("memory-backend-memfd,id=memory,size=%dM,share=on", m.memoryMiB))
+	add("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console")
+	add("-kernel", platform.ChildPath(next()), "-append", m.commandLine)
+	if m.initrd {
+		add("-initrd", platform.ChildPath(next()))
+	}
+	vsock := 0
+	if m.vsock {
+		vsock = next()
+	}
+	// The disks come first: Linux counts devices in this order.
+	for i, disk := range m.disks {
+		add("-add-fd", fmt.Sprintf("fd=%d,set=%d", next(), i))
+		add("-blockdev", disk.blockdev(i))
+		add("-device", m.device("virtio-blk", fmt.Sprintf("drive=disk%d", i), 8+i))
+	}
+	add("-device", m.device("virtio-rng", "", 4))
+	if m.vsock {
+		add("-chardev", fmt.Sprintf("socket,id=vsock,fd=%d", vsock))
+		add("-device", m.device("vhost-user-vsock", "chardev=vsock", 5))
+	}
+	return args
+}
+
+func (m *machine) machineOptions() string {
+	options := ",memory-backend=memory,dump-guest-core=off"
+	switch m.kind {
+	case machineMicroVM:
+		return "microvm,acpi=on" + options
+	case machineVirt:
+		if m.accel == accelKVM {
+			return "virt,gic-version=host" + options
+		}
+		return "virt,gic-version=3" + options
+	}
+	return m.kind + options
+}
+
+func (m *machine) cpu() string {
+	switch {
+	case m.accel == accelKVM:
+		return "host"
+	case m.arch == "arm64":
+		// Real pointer authentication costs more than it protects here.
+		return "max,pauth-impdef=on"
+	}
+	// TCG runs `rep movsb` byte by byte, and the kernel copies with it where
+	// the processor says that it is fast. Without it vsock is twice as fast.
+	return "max,-erms"
+}
+
+// device is a virtio device on the machine's bus; slot is for PCI, where the
+// order of slots is the order in which Linux finds them.
+func (m *machine) device(name, options string, slot int) string {
+	if options != "" {
+		options = "," + options
+	}
+	if m.pci() {
+		return fmt.Sprintf("%s-pci,addr=%#x,disable-legacy=on%s", name, slot, options)
+	}
+	return name + "-device" + options
+}
+
+// blockdev is a window of a file that QEMU inherited. Without QEMU's image
+// locks many VMs use one file.
+func (d diskWindow) blockdev(i int) string {
+	s := fmt.Sprintf("driver=raw,node-name=disk%d,offset=%d,size=%d,file.driver=file,file.filename=/dev/fdset/%d,file.locking=off",
+		i, d.offset, d.size, i)
+	if d.readOnly {
+		return s + ",read-only=on,file.read-only=on"
+	}
+	// What the guest writes is thrown away with it, so it need not reach the
+	// host's disk; what the guest discards becomes a hole again.
+	return s + ",discard=unmap,file.discard=unmap,cache.no-flush=on,file.cache.no-flush=on"
+}

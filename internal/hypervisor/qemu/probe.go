@@ -1,0 +1,129 @@
+//go:build linux
+
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"bake/internal/hypervisor"
+	"bake/internal/platform"
+)
+
+const (
+	// A kernel that runs says something at once; one that spins in a KVM that
+	// does not work never does.
+	probeFirstByte = 6 * time.Second
+	probeLimit     = 30 * time.Second
+	probeMemoryMiB = 256
+)
+
+// probeKVM boots the kernel under KVM with nothing to run, and returns nil
+// when the kernel gets as far as to find that out: it panics, because there is
+// no root filesystem. That /dev/kvm opens says little: nested and emulated
+// KVMs are known that run no kernel.
+func probeKVM(ctx context.Context, bin *program, kind string, env []string, kernel hypervisor.Resource) error {
+	file, err := wholeFile("", kernel)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	cfg := hypervisor.Config{
+		CommandLine: "panic=-1 earlyprintk=ttyS0 root=",
+		CPUs:        1,
+		MemoryMiB:   probeMemoryMiB,
+	}
+	m, err := newMachine(bin, kind, accelKVM, env, cfg)
+	if err != nil {
+		return err
+	}
+	m.initrd, m.vsock = false, false
+	console := newWatcher([]byte("Kernel panic - not syncing: VFS: "))
+	stderr := &tail{limit: 2048}
+	cmd := newCommand(bin.command, env, m.args())
+	cmd.ExtraFiles = []*os.File{file}
+	cmd.Stdout, cmd.Stderr = console, stderr
+	p, err := platform.StartProcess(cmd)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", bin.name(), err)
+	}
+	defer func() {
+		p.Signal(killSignal)
+		<-p.Done()
+	}()
+	if err := p.NoCoreDump(); err != nil { // QEMU aborts on some KVMs
+		return err
+	}
+	limit, silent := time.NewTimer(probeLimit), time.NewTimer(probeFirstByte)
+	defer limit.Stop()
+	defer silent.Stop()
+	first := console.first
+	for {
+		select {
+		case <-console.seen:
+			return nil
+		case <-first:
+			silent.Stop()
+			first = nil
+		case <-p.Done():
+			if console.has() {
+				return nil
+			}
+			if err := p.Wait(); err != nil {
+				return fmt.Errorf("%s ended with %w%s", bin.name(), err, stderr.because())
+			}
+			return errors.New("the kernel reset the machine before it was up")
+		case <-silent.C:
+			return fmt.Errorf("the kernel said nothing within %v", probeFirstByte)
+		case <-limit.C:
+			return fmt.Errorf("the kernel was not up within %v", probeLimit)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// A watcher waits for a text in what is written to it.
+type watcher struct {
+	text  []byte
+	first chan struct{} // closed at the first byte
+	seen  chan struct{} // closed when the text was written
+
+	mu    sync.Mutex
+	begun bool
+	found bool
+	last  []byte // the end of what was written, shorter than text
+}
+
+func newWatcher(text []byte) *watcher {
+	return &watcher{text: text, first: make(chan struct{}), seen: make(chan struct{})}
+}
+
+func (w *watcher) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(b) > 0 && !w.begun {
+		w.begun = true
+		close(w.first)
+	}
+	if !w.found {
+		all := append(w.last, b...)
+		if bytes.Contains(all, w.text) {
+			w.found = true
+			close(w.seen)
+		}
+		w.last = append([]byte{}, all[max(0, len(all)-len(w.text)+1):]...)
+	}
+	return len(b), nil
+}
+
+func (w *watcher) has() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.found
+}

@@ -1,0 +1,430 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sort"
+	"strings"
+	"time"
+)
+
+const (
+	whiteoutPrefix = ".wh."
+	opaqueMarker   = ".wh..wh..opq"
+	metaPrefix     = ".wh..wh." // AUFS bookkeeping, never a file of the image
+
+	// PAX keys that carry extended attributes (as GNU tar, Docker and every
+	// other writer of layers put them).
+	paxXattr = "SCHILY.xattr."
+)
+
+// AddLayer applies one uncompressed tar stream on top of what the tree holds.
+// name stands in error messages.
+//
+// If r is also an [io.ReaderAt] over the same bytes (stream offset n is file
+// offset n), file contents are not copied but read from it when the tree is
+// written: it must stay valid until then. If it is an [io.Seeker] too, contents
+// are skipped over. Otherwise contents go to the tree's spool.
+//
+// r is read to its end, past the end of the archive, so that a reader which
+// verifies a digest gets its say. After an error the tree is in an undefined
+// state and only good for Close.
+//
+// Entries are taken like this:
+//   - Paths are relative to the image's root, with or without a leading slash.
+//     A path that climbs out with ".." is an error.
+//   - Parent directories that are missing are made, root:root 0755. Parents
+//     that are symbolic links are followed inside the tree.
+//   - A directory over a directory updates it; anything else replaces what had
+//     the name, with all beneath it.
+//   - ".wh.NAME" hides NAME of lower layers, ".wh..wh..opq" all that lower
+//     layers have in its directory; both wherever they stand in the layer.
+//   - A hard link must name a file that is already there.
+//   - trusted.overlay.* attributes are dropped: they'd be instructions to the
+//     overlay that the guest puts on top.
+func (t *Tree) AddLayer(ctx context.Context, name string, r io.Reader) error {
+	if err := t.addLayer(ctx, r); err != nil {
+		return fmt.Errorf("read layer %s: %w", name, err)
+	}
+	return nil
+}
+
+func (t *Tree) addLayer(ctx context.Context, r io.Reader) error {
+	t.layer++
+	a := applier{ctx: ctx, t: t, src: &countingReader{r: r, limit: t.opts.MaxBytes - t.bytes}}
+	if ra, ok := r.(io.ReaderAt); ok {
+		a.ra = ra
+	}
+	var tr *tar.Reader
+	if sk, ok := r.(io.Seeker); ok && a.ra != nil {
+		tr = tar.NewReader(&countingSeeker{countingReader: a.src, s: sk})
+	} else {
+		tr = tar.NewReader(a.src)
+	}
+	seen := 0
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		hdr, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if errors.Is(err, tar.ErrHeader) && seen == 0 {
+			return errors.New("it is not a tar archive")
+		}
+		if err != nil {
+			return fmt.Errorf("after %d entries: %w", seen, tarError(err))
+		}
+		seen++
+		if err := a.entry(hdr, tr); err != nil {
+			return fmt.Errorf("entry %s: %w", display(hdr.Name), tarError(err))
+		}
+	}
+	if _, err := io.Copy(io.Discard, a.src); err != nil {
+		return tarError(err)
+	}
+	t.bytes += a.src.n
+	if t.spool != nil {
+		return t.spool.flush()
+	}
+	return nil
+}
+
+// tarError words what archive/tar says.
+func tarError(err error) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the archive is cut off: %w", err)
+	case errors.Is(err, tar.ErrHeader):
+		return fmt.Errorf("the archive is damaged: %w", err)
+	}
+	return err
+}
+
+type applier struct {
+	ctx context.Context // of this one AddLayer
+	t   *Tree
+	src *countingReader
+	ra  io.ReaderAt
+
+	// The directory of the entry before, since most entries share it.
+	lastPath  string
+	lastStack []*Inode
+}
+
+func (a *applier) entry(hdr *tar.Header, body io.Reader) error {
+	switch hdr.Typeflag {
+	case tar.TypeXGlobalHeader, 'V': // PAX defaults (a commit id by git), a GNU volume label
+		return nil
+	}
+	path, err := cleanPath(hdr.Name)
+	if err != nil {
+		return err
+	}
+	if path == "" {
+		if hdr.Typeflag != tar.TypeDir {
+			return errors.New("the root of the image can only be a directory")
+		}
+		n, err := inodeOf(hdr)
+		if err != nil {
+			return err
+		}
+		a.t.root.setMeta(n)
+		return nil
+	}
+	parentPath, name := "", path
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		parentPath, name = path[:i], path[i+1:]
+	}
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if strings.HasPrefix(name, whiteoutPrefix) {
+		return a.whiteout(parentPath, name)
+	}
+	parent, err := a.parent(parentPath)
+	if err != nil {
+		return err
+	}
+	if err := a.t.count(); err != nil {
+		return err
+	}
+	if hdr.Typeflag == tar.TypeLink {
+		return a.hardLink(parent, name, hdr.Linkname)
+	}
+	n, err := inodeOf(hdr)
+	if err != nil {
+		return err
+	}
+	if n.IsRegular() && n.Size > 0 {
+		if err := a.content(hdr, n, body); err != nil {
+			return err
+		}
+	}
+	if n.IsDir() {
+		n.children, n.opaque = map[string]dirent{}, a.t.layer
+	}
+	a.put(parent, name, n)
+	return nil
+}
+
+// parent returns the directory at path, making what is missing of it.
+func (a *applier) parent(path string) (*Inode, error) {
+	if path == "" {
+		return a.t.root, nil
+	}
+	if a.lastStack != nil && path == a.lastPath {
+		return a.lastStack[len(a.lastStack)-1], nil
+	}
+	w := walker{t: a.t, stack: append(a.lastStack[:0], a.t.root)}
+	a.lastStack = nil
+	dir, err := w.walk(path, walkCreate)
+	if err != nil {
+		return nil, err
+	}
+	a.lastPath, a.lastStack = path, w.stack
+	return dir, nil
+}
+
+// put binds name in dir to n.
+func (a *applier) put(dir *Inode, name string, n *Inode) {
+	if old, ok := dir.children[name]; ok {
+		if old.node.IsDir() && n.IsDir() {
+			old.node.setMeta(n)
+			n = old.node
+		} else {
+			a.lastStack = nil // the directory remembered may be what went away
+		}
+	}
+	dir.children[name] = dirent{n, a.t.layer}
+}
+
+func (a *applier) hardLink(parent *Inode, name, target string) error {
+	path, err := cleanPath(target)
+	if err != nil {
+		return fmt.Errorf("hard link to %s: %w", display(target), err)
+	}
+	dirPath, leaf := "", path
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		dirPath, leaf = path[:i], path[i+1:]
+	}
+	w := walker{t: a.t, stack: []*Inode{a.t.root}}
+	dir, err := w.walk(dirPath, walkFollow)
+	if err != nil {
+		return fmt.Errorf("hard link to %s: %w", display(target), err)
+	}
+	n := dir.Child(leaf)
+	switch {
+	case n == nil:
+		return fmt.Errorf("hard link to %s, which is not in the image", display(target))
+	case n.IsDir():
+		return fmt.Errorf("hard link to %s, which is a directory", display(target))
+	}
+	a.put(parent, name, n)
+	return nil
+}
+
+func (a *applier) whiteout(parentPath, name string) error {
+	if strings.HasPrefix(name, metaPrefix) && name != opaqueMarker {
+		return nil
+	}
+	hidden := name[len(whiteoutPrefix):]
+	if hidden == "" || hidden == "." || hidden == ".." {
+		return errors.New("a whiteout that names no file")
+	}
+	w := walker{t: a.t, stack: []*Inode{a.t.root}}
+	dir, err := w.walk(parentPath, walkFollow)
+	if err != nil || !dir.IsDir() {
+		return nil // nothing there to hide
+	}
+	a.lastStack = nil
+	if name == opaqueMarker {
+		dir.hideLower(a.t.layer)
+		return nil
+	}
+	if old, ok := dir.children[hidden]; ok && old.hide(a.t.layer) {
+		delete(dir.children, hidden)
+	}
+	return nil
+}
+
+// hide takes away what is older than layer and reports whether the entry
+// itself is to go.
+func (e dirent) hide(layer int32) bool {
+	if e.node.IsDir() {
+		e.node.hideLower(layer)
+		return e.layer < layer && len(e.node.children) == 0
+	}
+	return e.layer < layer
+}
+
+// hideLower removes from directory n all that no entry of this layer brought.
+// Since n.opaque remembers it, a directory is walked at most once a layer.
+func (n *Inode) hideLower(layer int32) {
+	if n.opaque == layer {
+		return
+	}
+	n.opaque = layer
+	for name, e := range n.children {
+		if e.hide(layer) {
+			delete(n.children, name)
+		}
+	}
+}
+
+// inodeOf takes the metadata of a tar header; contents are not its business.
+func inodeOf(hdr *tar.Header) (*Inode, error) {
+	if hdr.Uid < 0 || hdr.Gid < 0 || int64(hdr.Uid) > math.MaxUint32-1 || int64(hdr.Gid) > math.MaxUint32-1 {
+		return nil, fmt.Errorf("owner %d:%d is out of range", hdr.Uid, hdr.Gid)
+	}
+	n := &Inode{
+		Mode:  uint32(hdr.Mode) & ModePerm,
+		UID:   uint32(hdr.Uid),
+		GID:   uint32(hdr.Gid),
+		Mtime: hdr.ModTime,
+	}
+	if n.Mtime.IsZero() {
+		n.Mtime = time.Unix(0, 0)
+	}
+	switch hdr.Typeflag {
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		n.Mode |= ModeRegular
+		n.Size = hdr.Size
+	case tar.TypeDir:
+		n.Mode |= ModeDir
+	case tar.TypeSymlink:
+		n.Mode |= ModeSymlink
+		n.Target, n.Size = hdr.Linkname, int64(len(hdr.Linkname))
+		switch {
+		case hdr.Linkname == "":
+			return nil, errors.New("a symbolic link without a target")
+		case len(hdr.Linkname) > maxPath:
+			return nil, fmt.Errorf("its target is %d bytes long (Linux allows %d)", len(hdr.Linkname), maxPath)
+		case strings.IndexByte(hdr.Linkname, 0) >= 0:
+			return nil, errors.New("its target has a zero byte")
+		}
+	case tar.TypeChar, tar.TypeBlock:
+		n.Mode |= ModeChar
+		if hdr.Typeflag == tar.TypeBlock {
+			n.Mode = n.Mode&^ModeType | ModeBlock
+		}
+		if err := checkDevice(hdr.Devmajor, hdr.Devminor); err != nil {
+			return nil, err
+		}
+		n.Major, n.Minor = uint32(hdr.Devmajor), uint32(hdr.Devminor)
+	case tar.TypeFifo:
+		n.Mode |= ModeFIFO
+	default:
+		return nil, fmt.Errorf("its type %q is not one that a root filesystem can have", hdr.Typeflag)
+	}
+	total := 0
+	for key, value := range hdr.PAXRecords {
+		attr, ok := strings.CutPrefix(key, paxXattr)
+		if !ok || !keepXattr(attr) {
+			continue
+		}
+		if total += len(attr) + len(value); len(attr) > maxName || total > maxXattrs {
+			return nil, fmt.Errorf("its extended attributes are larger than %d bytes", maxXattrs)
+		}
+		n.Xattrs = append(n.Xattrs, Xattr{attr, value})
+	}
+	sortXattrs(n.Xattrs)
+	return n, nil
+}
+
+func sortXattrs(x []Xattr) {
+	sort.Slice(x, func(i, j int) bool { return x[i].Name < x[j].Name })
+}
+
+// checkDevice bounds device numbers to the kernel's 12 and 20 bits
+// (include/linux/kdev_t.h, new_encode_dev).
+func checkDevice(major, minor int64) error {
+	if major < 0 || major >= 1<<12 || minor < 0 || minor >= 1<<20 {
+		return fmt.Errorf("device number %d:%d is out of range", major, minor)
+	}
+	return nil
+}
+
+// content takes the bytes of a regular file, by reference if they can be.
+func (a *applier) content(hdr *tar.Header, n *Inode, body io.Reader) error {
+	if n.Size > a.t.opts.MaxBytes-a.t.bytes {
+		return fmt.Errorf("it claims %d bytes, more than the %d allowed", n.Size, a.t.opts.MaxBytes)
+	}
+	if a.ra != nil && !isSparse(hdr) {
+		// archive/tar reads headers block by block and never ahead, so the
+		// source now stands at the first byte of the contents.
+		n.content = content{ra: a.ra, off: a.src.n}
+		return nil
+	}
+	if isSparse(hdr) {
+		// A sparse file is larger than its archive: count what it expands to.
+		a.src.limit -= n.Size
+		if a.src.n > a.src.limit {
+			return errTooLarge(a.t.opts.MaxBytes)
+		}
+	}
+	sp, err := a.t.openSpool()
+	if err != nil {
+		return err
+	}
+	off, err := sp.add(a.ctx, body, n.Size)
+	if err != nil {
+		return err
+	}
+	n.content = content{ra: sp, off: off}
+	return nil
+}
+
+func isSparse(hdr *tar.Header) bool {
+	if hdr.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+func errTooLarge(limit int64) error {
+	return fmt.Errorf("the layers hold more than the %d bytes allowed", limit)
+}
+
+// countingReader knows the stream's position and ends it at limit.
+type countingReader struct {
+	r     io.Reader
+	n     int64
+	limit int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if c.n > c.limit {
+		return n, errTooLarge(c.limit)
+	}
+	return n, err
+}
+
+// countingSeeker lets archive/tar skip contents in a file.
+type countingSeeker struct {
+	*countingReader
+	s io.Seeker
+}
+
+func (c *countingSeeker) Seek(offset int64, whence int) (int64, error) {
+	n, err := c.s.Seek(offset, whence)
+	if err == nil {
+		c.n = n
+		if n > c.limit {
+			return n, errTooLarge(c.limit)
+		}
+	}
+	return n, err
+}

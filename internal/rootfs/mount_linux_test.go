@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path"
@@ -101,4 +102,25 @@ func listMounted(t *testing.T, root string) listing {
 	}
 	walk("/")
 	return out
+}
+
+// TestRealTree packs the uncompressed tar that $BAKE_TEST_ROOTFS names, such as
+// mmdebstrap makes, and has the kernel read it back.
+func TestRealTree(t *testing.T) {
+	name := os.Getenv("BAKE_TEST_ROOTFS")
+	if name == "" || os.Geteuid() != 0 {
+		t.Skip("set BAKE_TEST_ROOTFS to a tar of a root filesystem, as root")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	tree := NewTree(Options{})
+	defer tree.Close()
+	if err := tree.AddLayer(context.Background(), name, f); err != nil {
+		t.Fatal(err)
+	}
+	list(t, tree).diff(t, listMounted(t, mount(t, "erofs", writeEROFS(t, tree, EROFSOptions{}))))
+	listAs(t, tree, func(s *seen) { s.nsec = 0 }).diff(t, listMounted(t, mount(t, "squashfs", writeSquashFS(t, tree, SquashFSOptions{}))))
 }

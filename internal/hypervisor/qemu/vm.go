@@ -138,6 +138,11 @@ func (vm *VM) start() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("run %s: %w", vm.machine.bin.name(), err), device.close())
 	}
+	if err := process.NoCoreDump(); err != nil {
+		process.Signal(killSignal)
+		process.Wait()
+		return errors.Join(err, device.close())
+	}
 	closeAll(vm.files)
 	vm.files = nil
 	vm.process = process

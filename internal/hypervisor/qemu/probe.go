@@ -36,7 +36,7 @@ func (d *Driver) probeKVM(ctx context.Context, bin *program, kind string, kernel
 	}
 	defer file.Close()
 	cfg := hypervisor.Config{
-		CommandLine: "panic=-1 earlyprintk=ttyS0 root=",
+		CommandLine: "earlyprintk=ttyS0 earlycon", // one for each architecture
 		CPUs:        1,
 		MemoryMiB:   probeMemoryMiB,
 	}

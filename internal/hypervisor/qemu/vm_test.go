@@ -156,6 +156,45 @@ func TestQEMUFailsToStart(t *testing.T) {
 	}
 }
 
+func TestQEMUIsGone(t *testing.T) {
+	q := newFakeQEMU(t, "exit 1")
+	g := hypervisortest.Guest{Arch: runtime.GOARCH, Kernel: testConfig(runtime.GOARCH).Kernel, MemoryMiB: 256}
+	m := g.New(t, &Driver{Command: []string{q.path}, Accel: accelTCG}, nil)
+	if err := os.Remove(q.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "run qemu-system-fake") {
+		t.Errorf("Start: %v", err)
+	}
+	if exit := m.WaitEnd(t); exit.Clean || !strings.Contains(exit.Reason, "failed to start") {
+		t.Errorf("exit %+v", exit)
+	}
+	if left, err := os.ReadDir(m.Dir); err != nil || len(left) != 1 { // the suite's own listener
+		t.Errorf("left in the directory: %v, %v", left, err)
+	}
+}
+
+// The console goes through this process even if it is a file.
+func TestConsoleThatIsAFile(t *testing.T) {
+	q := newFakeQEMU(t, "echo on the console; readlink /proc/self/fd/1 >&2; exit 1")
+	f, err := os.Create(t.TempDir() + "/console")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	g := hypervisortest.Guest{Arch: runtime.GOARCH, Kernel: testConfig(runtime.GOARCH).Kernel, MemoryMiB: 256}
+	m := g.New(t, &Driver{Command: []string{q.path}, Accel: accelTCG}, func(c *hypervisor.Config) { c.Console = f })
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exit := m.WaitEnd(t); !strings.Contains(exit.Reason, "pipe:") {
+		t.Errorf("QEMU's standard output is %q, want a pipe", exit.Reason)
+	}
+	if b, err := os.ReadFile(f.Name()); string(b) != "on the console\n" || err != nil {
+		t.Errorf("the console has %q, %v", b, err)
+	}
+}
+
 // Somebody else's SIGTERM is not a power-off, though QEMU's status is 0.
 func TestQEMUToldToEnd(t *testing.T) {
 	m := testGuest(t).Boot(t, &Driver{}, nil)

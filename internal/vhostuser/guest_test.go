@@ -76,11 +76,19 @@ func newGuest(t testing.TB, td *testDevice, opt guestOptions, listen ...uint32) 
 		rx.offer(i)
 	}
 	go g.run()
-	t.Cleanup(func() {
-		close(g.quit)
-		<-g.done
-	})
+	t.Cleanup(g.pause)
 	return g
+}
+
+// pause ends the receiver, resume starts another.
+func (g *guest) pause() {
+	close(g.quit)
+	<-g.done
+}
+
+func (g *guest) resume() {
+	g.quit, g.done = make(chan struct{}), make(chan struct{})
+	go g.run()
 }
 
 func (g *guest) rxAt(i uint16) int { return buffers + int(i)*rxBuffer }

@@ -413,16 +413,18 @@ func (d *driver) sendBytes(b []byte) {
 	d.reclaim(r)
 }
 
-// reclaim waits until the device has given back one buffer.
-func (d *driver) reclaim(r *driverRing) {
+// reclaim waits until the device has given back one buffer, and returns how
+// much it wrote there.
+func (d *driver) reclaim(r *driverRing) uint32 {
 	d.t.Helper()
 	for range 100 {
-		if _, _, ok := r.take(); ok {
-			return
+		if _, n, ok := r.take(); ok {
+			return n
 		}
 		d.wait(100*time.Millisecond, r)
 	}
 	d.t.Fatal("the device does not give the buffer back")
+	return 0
 }
 
 // receiveRaw offers one buffer and returns the packet that comes in it.

@@ -27,6 +27,8 @@ const (
 	batch = 16
 	// batches is how many of them before epoll is asked again.
 	batches = 8
+	// maxComplaints bounds what a guest can have written to the log.
+	maxComplaints = 10
 )
 
 // A loop serves one front end: everything, in one goroutine.
@@ -43,6 +45,7 @@ type loop struct {
 	rings       [numRings]ringWork
 	stopped     int       // session.stopped, as far as handled
 	guestReset  bool      // the guest broke its rings
+	complaints  int       // about that
 	listening   bool      // the listener is in the epoll set
 	acceptAfter time.Time // when it may be again
 }
@@ -352,5 +355,8 @@ func (l *loop) unwatch(fd int) { l.control(unix.EPOLL_CTL_DEL, fd, 0, 0, 0) }
 // broken implements watcher.
 func (l *loop) broken(err error) {
 	l.guestReset = true
+	if l.complaints++; l.complaints > maxComplaints {
+		return
+	}
 	l.logf("the guest broke the rings of its vsock device, which rests until its driver resets it: %v", err)
 }

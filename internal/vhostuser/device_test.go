@@ -723,6 +723,40 @@ func TestServeEnds(t *testing.T) {
 	})
 }
 
+// What a guest has put into its ring before its end arrives, although nobody
+// has taken it yet.
+func TestLastPackets(t *testing.T) {
+	for name, end := range map[string]func(*driver){
+		"hang-up":    func(d *driver) { d.front.close() },
+		"ring stops": func(d *driver) { d.stopRing(queueRX); d.stopRing(queueTX) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			td := newTestDevice(t)
+			d := newDriver(t, td.front, driverOptions{})
+			host, key := openRaw(t, td, d)
+			tx := d.ring[queueTX]
+			var want []byte
+			for i := range 100 {
+				p := []byte(fmt.Sprintf("message %d\n", i))
+				want = append(want, p...)
+				h := packet(opData, key.guest, key.host)
+				h.length = uint32(len(p))
+				b := h.marshal()
+				at := buffers + 256*i
+				copy(d.mem[at:], append(b[:], p...))
+				d.desc(tx.descAt(), i, guestBase+uint64(at), uint32(headerSize+len(p)), 0, 0)
+				le.PutUint16(d.mem[tx.availAt()+4+2*(int(tx.avail)%ringSize):], uint16(i))
+				tx.avail++
+			}
+			store32(d.mem, tx.availAt(), uint32(tx.avail)<<16) // and no doorbell
+			end(d)
+			if got, err := io.ReadAll(host); !bytes.Equal(got, want) || err != nil {
+				t.Errorf("host read %d bytes of %d, %v", len(got), len(want), err)
+			}
+		})
+	}
+}
+
 // Nothing is left behind: descriptors, mappings, goroutines.
 func TestServeLeavesNothing(t *testing.T) {
 	round := func(t *testing.T) {

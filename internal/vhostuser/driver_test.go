@@ -194,6 +194,8 @@ type driver struct {
 	memfd int
 	mem   []byte
 	ring  [numRings]*driverRing
+
+	lastPort uint32 // that openRaw has used
 }
 
 // A driverRing is the driver's side of a virtqueue.
@@ -233,7 +235,7 @@ func newDriver(t testing.TB, front *frontEnd, opt driverOptions) *driver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &driver{t: t, front: front, memfd: memfd, mem: mem}
+	d := &driver{t: t, front: front, memfd: memfd, mem: mem, lastPort: 7000}
 	t.Cleanup(func() {
 		unix.Munmap(mem)
 		unix.Close(memfd)

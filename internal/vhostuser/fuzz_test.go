@@ -130,6 +130,7 @@ type deafWatcher struct{ broke int }
 
 func (*deafWatcher) watch(int, int) error { return nil }
 func (*deafWatcher) unwatch(int)          {}
+func (*deafWatcher) stopping()            {}
 func (w *deafWatcher) broken(error)       { w.broke++ }
 
 // FuzzMessages feeds a session whatever a front end may write, with a memory
@@ -374,6 +375,9 @@ func (b *bench) check(max int) {
 		}
 		if c.ready() && !c.queued {
 			b.t.Fatalf("a connection in state %d has something for the guest and is not in the queue", c.state)
+		}
+		if c.short() && c.timer.index == 0 {
+			b.t.Fatal("a connection waits for credit that nobody asks for")
 		}
 		if keyed := b.byKey[c.key] == c; keyed != (c.state == stateRequesting || c.state == stateConnecting || c.state == stateOpen) {
 			b.t.Fatalf("a connection in state %d: known by its ports %v", c.state, keyed)

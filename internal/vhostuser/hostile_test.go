@@ -187,12 +187,10 @@ func TestBrokenRings(t *testing.T) {
 
 // openRaw has the guest dial the host, packet by packet. It returns the host's
 // end and the ports.
-var rawPort uint32 = 7000
-
 func openRaw(t *testing.T, td *testDevice, d *driver) (net.Conn, connKey) {
 	t.Helper()
-	rawPort++
-	key := connKey{host: rawPort, guest: rawPort + 1000}
+	d.lastPort++
+	key := connKey{host: d.lastPort, guest: d.lastPort + 1000}
 	l := listenHost(t, td, key.host)
 	defer l.Close()
 	d.sendRaw(packet(opRequest, key.guest, key.host), nil)
@@ -223,7 +221,7 @@ func TestBadPackets(t *testing.T) {
 	}
 
 	t.Run("truncated header", func(t *testing.T) {
-		dropped := td.Stats().DroppedByRule
+		dropped := td.Stats().Dropped
 		for _, n := range []int{0, 1, 43} {
 			d.sendBytes(make([]byte, n))
 		}
@@ -233,7 +231,7 @@ func TestBadPackets(t *testing.T) {
 		h.length = 0xffffffff
 		d.sendRaw(h, []byte("x"))
 		quiet(t)
-		if got := td.Stats().DroppedByRule - dropped; got != 5 {
+		if got := td.Stats().Dropped - dropped; got != 5 {
 			t.Errorf("%d packets dropped, want 5", got)
 		}
 	})

@@ -221,6 +221,7 @@ func (l *loop) hangUp() {
 	l.control(unix.EPOLL_CTL_DEL, l.front, 0, 0, 0)
 	l.front = -1
 	l.rest(0)
+	l.stopping()
 	l.session.close()
 	l.mux.linger()
 }
@@ -351,6 +352,20 @@ func (l *loop) watch(ring, fd int) error {
 
 // unwatch implements watcher.
 func (l *loop) unwatch(fd int) { l.control(unix.EPOLL_CTL_DEL, fd, 0, 0, 0) }
+
+// stopping implements watcher. A guest that sends something and powers off does
+// not wait until it is taken.
+func (l *loop) stopping() {
+	r := ringWork{queue: l.session.rings[queueTX].queue}
+	if r.queue == nil {
+		return
+	}
+	for taken := 0; taken < r.queue.size && !r.idle; taken += batch {
+		if err := l.take(&r); err != nil {
+			return // it ends anyway
+		}
+	}
+}
 
 // broken implements watcher.
 func (l *loop) broken(err error) {

@@ -29,8 +29,12 @@ const (
 	portSource  = 1002 // reads a count (u64) and sends that much of the pattern
 	portControl = 1003 // a command a line, an answer a line
 	portDrain   = 1004 // as portSink, without a look at the data
+	portLater   = 1005 // as portSink, from the next command "release" on
 	hostReady   = 1    // dialled when all is up
 )
+
+// released lets a connection of portLater begin to read.
+var released = make(chan struct{})
 
 func main() {
 	log.SetFlags(0)
@@ -41,6 +45,7 @@ func main() {
 	}
 	for port, serve := range map[uint32]func(*vsock.Conn) error{
 		portEcho: echo, portSink: sink, portSource: source, portControl: control, portDrain: drain,
+		portLater: func(c *vsock.Conn) error { <-released; return sink(c) },
 	} {
 		l, err := vsock.ListenContextID(unix.VMADDR_CID_ANY, port, nil)
 		if err != nil {
@@ -259,6 +264,10 @@ func command(words []string) (string, error) {
 			}
 			return err
 		})
+	case "release": // n connections of portLater
+		for range n {
+			released <- struct{}{}
+		}
 	case "pingpong": // n rounds of a byte; answers the median too
 		return pingpong(port, int(n))
 	default:

@@ -43,7 +43,7 @@ func Main(ctx context.Context, args []string, stdio app.Stdio) int {
 	if script != nil && os.Getenv("BAKE_RUN_VM") != "1" {
 		return fail(app.RunInitScript(script, f.OSFile(), args[1:], stdio.Environ))
 	}
-	code := app.CodeFailed
+	code := 0 // as --help and --version end
 	cmd := command(args[0], img, stdio, &code)
 	cmd.SetArgs(args[1:])
 	cmd.SetContext(ctx)

@@ -67,9 +67,11 @@ func TestQ35(t *testing.T) {
 func options(t testing.TB, machine string) hypervisortest.Options {
 	cache := filepath.Join(t.TempDir(), "cache")
 	return hypervisortest.Options{
-		Driver: func(testing.TB) hypervisor.Driver { return &Driver{CacheDir: cache, Machine: machine} },
-		Guest:  testGuest(t),
-		Kill:   kill,
+		Driver: func(t testing.TB) hypervisor.Driver {
+			return &Driver{CacheDir: cache, Machine: machine, Warnf: t.Logf}
+		},
+		Guest: testGuest(t),
+		Kill:  kill,
 	}
 }
 

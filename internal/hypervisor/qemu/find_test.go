@@ -73,8 +73,9 @@ func TestAccelerator(t *testing.T) {
 		{"aborts", `echo "qemu-x: error: failed to set MSR" >&2; kill -ABRT $$`, "", kvm, "", accelTCG, "aborted: failed to set MSR"},
 		{"refuses", `echo "qemu-x: no such machine" >&2; exit 1`, "", kvm, "", accelTCG, "exit status 1: no such machine"},
 		{"resets", `echo early`, "", kvm, "", accelTCG, "reset the machine"},
-		{"spins silently", `exec sleep 60`, "", kvm, "", accelTCG, "said nothing"},
-		{"hangs later", `echo early; exec sleep 60`, "", kvm, "", accelTCG, "not up within"},
+		{"spins silently", `exec sleep 60`, "", kvm, "", accelTCG, "get anywhere"},
+		{"hangs later", `echo early; exec sleep 60`, "", kvm, "", accelTCG, "get anywhere"},
+		{"talks for ever", `while :; do echo hello; sleep 0.1; done`, "", kvm, "", accelTCG, "not up within"},
 		{"no device", `exit 1`, "", kvm + "-none", "", accelTCG, "there is no /dev/kvm"},
 		{"other architecture", `exit 1`, other, kvm, "", accelTCG, "this machine is not"},
 		{"wanted TCG", `exit 1`, "", kvm, accelTCG, accelTCG, ""},
@@ -87,7 +88,7 @@ func TestAccelerator(t *testing.T) {
 				var warnings []string
 				d := &Driver{
 					Command: []string{q.path}, Arch: tc.arch, Accel: tc.accel, CacheDir: cache, kvmDevice: tc.device,
-					probeLimits: &probeLimits{300 * time.Millisecond, 600 * time.Millisecond},
+					probeLimits: &probeLimits{300 * time.Millisecond, 500 * time.Millisecond, 800 * time.Millisecond},
 					Warnf: func(format string, args ...any) {
 						warnings = append(warnings, strings.TrimSpace(format), args[0].(error).Error())
 					},

@@ -175,9 +175,9 @@ func TestWatcher(t *testing.T) {
 			t.Errorf("cut at %d: not found", cut)
 		}
 		select {
-		case <-w.first:
+		case <-w.wrote:
 		default:
-			t.Error("the first byte was not noticed")
+			t.Error("writes were not noticed")
 		}
 	}
 	w := newWatcher([]byte(text))

@@ -19,10 +19,12 @@ import (
 const probeMemoryMiB = 256
 
 // probeLimits is how long a probe boot may take. A kernel that runs says
-// something at once; one that spins in a KVM that does not work never does.
-type probeLimits struct{ firstByte, all time.Duration }
+// something at once and then ever again; one that spins in a KVM that does not
+// work never does. All of it is long for the sake of KVM inside of an emulated
+// machine.
+type probeLimits struct{ first, silence, all time.Duration }
 
-var defaultProbeLimits = probeLimits{6 * time.Second, 30 * time.Second}
+var defaultProbeLimits = probeLimits{6 * time.Second, 10 * time.Second, time.Minute}
 
 // probeKVM boots the kernel under KVM with nothing to run, and returns nil
 // when the kernel gets as far as to find that out: it panics, because there is
@@ -61,17 +63,15 @@ func (d *Driver) probeKVM(ctx context.Context, bin *program, kind string, kernel
 	if err := p.NoCoreDump(); err != nil { // QEMU aborts on some KVMs
 		return err
 	}
-	limit, silent := time.NewTimer(limits.all), time.NewTimer(limits.firstByte)
+	limit, silent := time.NewTimer(limits.all), time.NewTimer(limits.first)
 	defer limit.Stop()
 	defer silent.Stop()
-	first := console.first
 	for {
 		select {
 		case <-console.seen:
 			return nil
-		case <-first:
-			silent.Stop()
-			first = nil
+		case <-console.wrote:
+			silent.Reset(limits.silence)
 		case <-p.Done():
 			if console.has() {
 				return nil
@@ -81,7 +81,7 @@ func (d *Driver) probeKVM(ctx context.Context, bin *program, kind string, kernel
 			}
 			return errors.New("the kernel reset the machine before it was up")
 		case <-silent.C:
-			return fmt.Errorf("the kernel said nothing within %v", limits.firstByte)
+			return errors.New("the kernel does not get anywhere")
 		case <-limit.C:
 			return fmt.Errorf("the kernel was not up within %v", limits.all)
 		case <-ctx.Done():
@@ -93,33 +93,32 @@ func (d *Driver) probeKVM(ctx context.Context, bin *program, kind string, kernel
 // A watcher waits for a text in what is written to it.
 type watcher struct {
 	text  []byte
-	first chan struct{} // closed at the first byte
+	wrote chan struct{} // gets a value after writes
 	seen  chan struct{} // closed when the text was written
 
 	mu    sync.Mutex
-	begun bool
 	found bool
 	last  []byte // the end of what was written, shorter than text
 }
 
 func newWatcher(text []byte) *watcher {
-	return &watcher{text: text, first: make(chan struct{}), seen: make(chan struct{})}
+	return &watcher{text: text, wrote: make(chan struct{}, 1), seen: make(chan struct{})}
 }
 
 func (w *watcher) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(b) > 0 && !w.begun {
-		w.begun = true
-		close(w.first)
-	}
 	if !w.found {
 		all := append(w.last, b...)
 		if bytes.Contains(all, w.text) {
 			w.found = true
 			close(w.seen)
 		}
-		w.last = append([]byte{}, all[max(0, len(all)-len(w.text)+1):]...)
+		w.last = bytes.Clone(all[max(0, len(all)-len(w.text)+1):])
+	}
+	select {
+	case w.wrote <- struct{}{}:
+	default:
 	}
 	return len(b), nil
 }

@@ -156,12 +156,13 @@ func (vm *VM) start() error {
 // supervise waits for QEMU's end and then takes down the rest. QEMU goes
 // first: it complains about a back end that is gone.
 func (vm *VM) supervise(process *platform.Process, device *device) {
+	gaveUp := false
 	select {
 	case <-process.Done():
 	case <-device.served:
 		// QEMU has hung up because it ends, or the back end gave up: a guest
 		// without vsock is lost.
-		if device.err != nil {
+		if gaveUp = device.err != nil; gaveUp {
 			process.Signal(killSignal)
 		}
 	}
@@ -170,7 +171,7 @@ func (vm *VM) supervise(process *platform.Process, device *device) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	exit := vm.judge(err)
-	if deviceErr != nil {
+	if deviceErr != nil && (gaveUp || exit.Clean) {
 		exit = hypervisor.Exit{Reason: deviceErr.Error()}
 	}
 	vm.end(exit, nil)

@@ -141,6 +141,24 @@ func TestGuestFillsEphemeralDisk(t *testing.T) {
 	}
 }
 
+// The least memory that New takes is enough for a small guest.
+func TestLeastMemoryBoots(t *testing.T) {
+	guest, d := testGuest(t), &Driver{}
+	for guest.MemoryMiB = 1; ; guest.MemoryMiB++ {
+		m, err := guest.TryNew(t, d, nil)
+		if err != nil {
+			if guest.MemoryMiB > 512 {
+				t.Fatal(err)
+			}
+			continue
+		}
+		t.Logf("%d MiB", guest.MemoryMiB)
+		m.StartAndWait(t)
+		m.End(t, testguest.OpPowerOff)
+		return
+	}
+}
+
 // QEMU's own words reach the user when it does not start.
 func TestQEMUFailsToStart(t *testing.T) {
 	q := newFakeQEMU(t, `echo "qemu-system-fake: cannot set up guest memory 'memory': Cannot allocate memory" >&2; exit 1`)

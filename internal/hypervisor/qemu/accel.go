@@ -91,10 +91,13 @@ func (d *Driver) whyNotKVM(ctx context.Context, bin *program, kind string, kerne
 			writeCache(d.CacheDir, name, entry)
 		}
 	}
-	if entry.Problem != "" {
+	switch {
+	case entry.Problem == "":
+		return nil
+	case d.Verbose:
 		return fmt.Errorf("KVM does not run this guest's kernel here (%s)", entry.Problem)
 	}
-	return nil
+	return errors.New("KVM does not run this guest's kernel here (--verbose says how it fails)")
 }
 
 // A verdict is what a probe boot found, in the cache. It holds until the host

@@ -41,6 +41,8 @@ type Driver struct {
 	// Warnf, if not nil, is told what the user should know: at most one line
 	// for a driver.
 	Warnf func(format string, args ...any)
+	// Verbose tells Warnf in detail how KVM fails.
+	Verbose bool
 
 	mu      sync.Mutex
 	program *program      // what was found, nil before

@@ -87,7 +87,7 @@ func TestAccelerator(t *testing.T) {
 			for i := range 3 {
 				var warnings []string
 				d := &Driver{
-					Command: []string{q.path}, Arch: tc.arch, Accel: tc.accel, CacheDir: cache, kvmDevice: tc.device,
+					Command: []string{q.path}, Arch: tc.arch, Accel: tc.accel, CacheDir: cache, kvmDevice: tc.device, Verbose: true,
 					probeLimits: &probeLimits{300 * time.Millisecond, 500 * time.Millisecond, 800 * time.Millisecond},
 					Warnf: func(format string, args ...any) {
 						warnings = append(warnings, strings.TrimSpace(format), args[0].(error).Error())

@@ -7,4 +7,4 @@ import (
 )
 
 // drivers are the hypervisors of this system. There is none for macOS yet.
-func drivers(context.Context, *Image, Stdio) ([]hypervisor.Driver, error) { return nil, nil }
+func drivers(context.Context, *Image, bool, Stdio) ([]hypervisor.Driver, error) { return nil, nil }

@@ -13,7 +13,7 @@ import (
 )
 
 // drivers are the hypervisors of this system, the preferred one first.
-func drivers(ctx context.Context, img *Image, stdio Stdio) ([]hypervisor.Driver, error) {
+func drivers(ctx context.Context, img *Image, verbose bool, stdio Stdio) ([]hypervisor.Driver, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
@@ -21,6 +21,7 @@ func drivers(ctx context.Context, img *Image, stdio Stdio) ([]hypervisor.Driver,
 	d := &qemu.Driver{
 		Arch:     img.Manifest.Target.Arch,
 		CacheDir: filepath.Join(cache, "qemu"),
+		Verbose:  verbose,
 		Warnf:    func(format string, args ...any) { warn(stdio.Stderr, format, args...) },
 	}
 	// What the user names wins over what is embedded, and that over what is

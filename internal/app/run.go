@@ -41,7 +41,7 @@ func run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
 	signals, stopSignals := catchSignals()
 	defer stopSignals()
 
-	drivers, err := drivers(ctx, img, stdio)
+	drivers, err := drivers(ctx, img, o.Verbose, stdio)
 	if err != nil {
 		return 0, err
 	}

@@ -40,7 +40,7 @@ func (section) Close() error { return nil }
 
 // Open returns the layer as an uncompressed tar stream. A digest that doesn't
 // fit, or a wrong length, is the error at the end of the stream, so read up to
-// io.EOF before trusting the contents.
+// io.EOF before trusting the contents. Errors of reading don't repeat Name.
 //
 // If the layer lies uncompressed in a file, the reader is also an [io.ReaderAt]
 // over the same bytes, valid until Close of the image (of the reader it isn't),
@@ -68,7 +68,7 @@ func (l *Layer) reader(ctx context.Context) (io.ReadCloser, error) {
 			if l.Digest == "" && l.DiffID == "" {
 				return s, nil
 			}
-			v, err := newVerifier(ctx, s, "layer "+l.Name, l.Size, l.Digest, l.DiffID)
+			v, err := newVerifier(ctx, s, "the layer", l.Size, l.Digest, l.DiffID)
 			if err != nil {
 				return nil, err
 			}
@@ -76,17 +76,18 @@ func (l *Layer) reader(ctx context.Context) (io.ReadCloser, error) {
 			return inPlace{v, s}, nil
 		}
 	}
-	stored, err := newVerifier(ctx, raw, "layer "+l.Name, l.Size, l.Digest)
+	stored, err := newVerifier(ctx, raw, "the layer", l.Size, l.Digest)
 	if err != nil {
 		raw.Close()
 		return nil, err
 	}
+	stored.discard = l.discard
 	tar, err := decompress(stored)
 	if err != nil {
 		raw.Close()
-		return nil, err
+		return nil, stored.fail(err)
 	}
-	out, err := newVerifier(ctx, tar, "uncompressed layer "+l.Name, -1, l.DiffID)
+	out, err := newVerifier(ctx, tar, "the layer, uncompressed,", -1, l.DiffID)
 	if err != nil {
 		tar.Close()
 		raw.Close()

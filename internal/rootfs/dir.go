@@ -182,6 +182,7 @@ func (w *dirWalker) inode(dir *os.Root, rel, name string, st fileStat) (*Inode, 
 		if err != nil {
 			return nil, w.src.fault(rel, err)
 		}
+		n.Mode = ModeSymlink | 0o777
 		n.Target, n.Size = target, int64(len(target))
 		if len(target) == 0 || len(target) > maxPath {
 			return nil, fmt.Errorf("pack %s: its target is %d bytes long (Linux allows 1 to %d)", w.src.join(rel), len(target), maxPath)

@@ -149,6 +149,13 @@ func (s seen) String() string {
 // list describes a tree.
 func list(t *testing.T, tree *Tree) listing {
 	t.Helper()
+	return listAs(t, tree, func(*seen) {})
+}
+
+// listAs describes a tree after edit took from each file what a reader of
+// images can't tell.
+func listAs(t *testing.T, tree *Tree, edit func(*seen)) listing {
+	t.Helper()
 	tree.index()
 	out := listing{}
 	groups := map[*Inode]string{}
@@ -173,6 +180,7 @@ func list(t *testing.T, tree *Tree) listing {
 			}
 			r.Close()
 		}
+		edit(&s)
 		out[p] = s.String()
 		for _, name := range n.Names() {
 			walk(path.Join(p, name), n.Child(name))

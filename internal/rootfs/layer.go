@@ -298,7 +298,7 @@ func inodeOf(hdr *tar.Header) (*Inode, error) {
 	case tar.TypeDir:
 		n.Mode |= ModeDir
 	case tar.TypeSymlink:
-		n.Mode |= ModeSymlink
+		n.Mode = ModeSymlink | 0o777 // links have no permissions of their own: symlink(7)
 		n.Target, n.Size = hdr.Linkname, int64(len(hdr.Linkname))
 		switch {
 		case hdr.Linkname == "":

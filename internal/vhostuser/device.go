@@ -40,14 +40,14 @@ type Config struct {
 
 // Stats are counts since the device was made.
 type Stats struct {
-	Open          int64  // connections now, in whatever state
-	FromHost      uint64 // connections that the host made and the guest took
-	FromGuest     uint64 // connections that the guest made and the host took
-	Refused       uint64 // connections that nobody took, or for which there was no place
-	BytesToGuest  uint64
-	BytesToHost   uint64
-	Resets        uint64 // connections broken off for a fault of either side
-	DroppedByRule uint64 // packets of the guest that were no packets of its own
+	Open         int64  // connections now, in whatever state
+	FromHost     uint64 // connections that the host made and the guest took
+	FromGuest    uint64 // connections that the guest made and the host took
+	Refused      uint64 // connections that nobody took, or for which there was no place
+	BytesToGuest uint64
+	BytesToHost  uint64
+	Resets       uint64 // connections broken off for a fault of either side
+	Dropped      uint64 // packets of the guest that were malformed or in another's name
 }
 
 type counters struct {
@@ -196,14 +196,14 @@ func (d *Device) serve(ctx context.Context, front int) (err error) {
 func (d *Device) Stats() Stats {
 	c := &d.counters
 	return Stats{
-		Open:          c.open.Load(),
-		FromHost:      c.fromHost.Load(),
-		FromGuest:     c.fromGuest.Load(),
-		Refused:       c.refused.Load(),
-		BytesToGuest:  c.toGuest.Load(),
-		BytesToHost:   c.toHost.Load(),
-		Resets:        c.resets.Load(),
-		DroppedByRule: c.dropped.Load(),
+		Open:         c.open.Load(),
+		FromHost:     c.fromHost.Load(),
+		FromGuest:    c.fromGuest.Load(),
+		Refused:      c.refused.Load(),
+		BytesToGuest: c.toGuest.Load(),
+		BytesToHost:  c.toHost.Load(),
+		Resets:       c.resets.Load(),
+		Dropped:      c.dropped.Load(),
 	}
 }
 

@@ -27,6 +27,8 @@ const (
 	batch = 16
 	// batches is how many of them before epoll is asked again.
 	batches = 8
+	// maxComplaints bounds what a guest can have written to the log.
+	maxComplaints = 10
 )
 
 // A loop serves one front end: everything, in one goroutine.
@@ -43,6 +45,7 @@ type loop struct {
 	rings       [numRings]ringWork
 	stopped     int       // session.stopped, as far as handled
 	guestReset  bool      // the guest broke its rings
+	complaints  int       // about that
 	listening   bool      // the listener is in the epoll set
 	acceptAfter time.Time // when it may be again
 }
@@ -218,6 +221,7 @@ func (l *loop) hangUp() {
 	l.control(unix.EPOLL_CTL_DEL, l.front, 0, 0, 0)
 	l.front = -1
 	l.rest(0)
+	l.stopping()
 	l.session.close()
 	l.mux.linger()
 }
@@ -349,8 +353,25 @@ func (l *loop) watch(ring, fd int) error {
 // unwatch implements watcher.
 func (l *loop) unwatch(fd int) { l.control(unix.EPOLL_CTL_DEL, fd, 0, 0, 0) }
 
+// stopping implements watcher. A guest that sends something and powers off does
+// not wait until it is taken.
+func (l *loop) stopping() {
+	r := ringWork{queue: l.session.rings[queueTX].queue}
+	if r.queue == nil {
+		return
+	}
+	for taken := 0; taken < r.queue.size && !r.idle; taken += batch {
+		if err := l.take(&r); err != nil {
+			return // it ends anyway
+		}
+	}
+}
+
 // broken implements watcher.
 func (l *loop) broken(err error) {
 	l.guestReset = true
+	if l.complaints++; l.complaints > maxComplaints {
+		return
+	}
 	l.logf("the guest broke the rings of its vsock device, which rests until its driver resets it: %v", err)
 }

@@ -38,11 +38,15 @@ const (
 	vringNoFD      = 1 << 8
 )
 
-// A watcher is told which descriptor notifies of new buffers in a ring, and
-// that the guest broke its rings.
+// A watcher runs the rings.
 type watcher interface {
+	// watch says which descriptor notifies of new buffers in a ring.
 	watch(ring, fd int) error
 	unwatch(fd int)
+	// stopping announces that rings are about to stop: the last time to take
+	// what the guest has sent.
+	stopping()
+	// broken says that the guest broke its rings, which do not run any more.
 	broken(err error)
 }
 
@@ -331,6 +335,7 @@ func (r *vring) halt() {
 
 // stop ends a ring: GET_VRING_BASE.
 func (s *session) stop(r *vring) {
+	s.watcher.stopping()
 	r.halt()
 	s.unwatch(r)
 	r.started, r.fault = false, nil

@@ -2,7 +2,10 @@
 
 package vhostuser
 
-import "fmt"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // maxQueueSize is the largest virtqueue (virtio 1.2, 2.7).
 const maxQueueSize = 32768
@@ -111,8 +114,8 @@ func (q *virtqueue) reload() (bool, error) {
 func (q *virtqueue) pop(n int) {
 	slot := int(q.usedIdx) & (q.size - 1)
 	elem := q.used[4+8*slot : 4+8*slot+8]
-	store32(elem, 0, uint32(q.current.head))
-	store32(elem, 4, uint32(n))
+	binary.LittleEndian.PutUint32(elem[0:], uint32(q.current.head))
+	binary.LittleEndian.PutUint32(elem[4:], uint32(n))
 	q.next++
 	q.usedIdx++
 	q.peeked = false

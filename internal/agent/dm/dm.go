@@ -29,7 +29,6 @@ const (
 	headerSize = 312 // struct dm_ioctl
 	targetSize = 40  // struct dm_target_spec
 	nameSize   = 128
-	uuidSize   = 129
 )
 
 // version is the interface version that requests claim. 4.0.0 has all that is

@@ -18,6 +18,7 @@ func (s suite) describe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("%s: machine %s, accelerator %s", desc.Hypervisor, desc.Machine, desc.Accelerator)
 	if desc.Hypervisor != d.Name() || desc.Arch != s.Arch || desc.CPUs != 3 || desc.MemoryMiB != s.MemoryMiB {
 		t.Errorf("Describe = %+v", desc)
 	}

@@ -3,6 +3,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +69,8 @@ func (d *Driver) whyNotKVM(ctx context.Context, bin *program, kind string, kerne
 	if d.arch() != runtime.GOARCH {
 		return fmt.Errorf("the guest is for %s and this machine is not, so KVM cannot run it", d.arch())
 	}
-	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	device := cmp.Or(d.kvmDevice, "/dev/kvm")
+	kvm, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
 		return whyNoDevice(err)
 	}
@@ -82,17 +84,20 @@ func (d *Driver) whyNotKVM(ctx context.Context, bin *program, kind string, kerne
 	known := len(boot) > 0 && readCache(d.CacheDir, name, &entry) && entry.Boot == string(boot)
 	if !known {
 		entry = verdict{Boot: string(boot)}
-		if err := probeKVM(ctx, bin, kind, d.Env, kernel); err != nil {
+		if err := d.probeKVM(ctx, bin, kind, kernel); err != nil {
 			entry.Problem = err.Error()
 		}
 		if ctx.Err() == nil && len(boot) > 0 {
 			writeCache(d.CacheDir, name, entry)
 		}
 	}
-	if entry.Problem != "" {
+	switch {
+	case entry.Problem == "":
+		return nil
+	case d.Verbose:
 		return fmt.Errorf("KVM does not run this guest's kernel here (%s)", entry.Problem)
 	}
-	return nil
+	return errors.New("KVM does not run this guest's kernel here (--verbose says how it fails)")
 }
 
 // A verdict is what a probe boot found, in the cache. It holds until the host

@@ -17,9 +17,14 @@ import (
 // machine's architecture.
 func testKernel(t testing.TB) hypervisor.Resource {
 	t.Helper()
-	path := os.Getenv("BAKE_TEST_KERNEL")
+	return openKernel(t, "BAKE_TEST_KERNEL")
+}
+
+func openKernel(t testing.TB, variable string) hypervisor.Resource {
+	t.Helper()
+	path := os.Getenv(variable)
 	if path == "" {
-		t.Skip("BAKE_TEST_KERNEL names no kernel to boot; `make test` sets it")
+		t.Skipf("%s names no kernel to boot; `make test` sets it", variable)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -62,8 +67,24 @@ func TestQ35(t *testing.T) {
 func options(t testing.TB, machine string) hypervisortest.Options {
 	cache := filepath.Join(t.TempDir(), "cache")
 	return hypervisortest.Options{
-		Driver: func(testing.TB) hypervisor.Driver { return &Driver{CacheDir: cache, Machine: machine} },
-		Guest:  testGuest(t),
-		Kill:   kill,
+		Driver: func(t testing.TB) hypervisor.Driver {
+			return &Driver{CacheDir: cache, Machine: machine, Warnf: t.Logf}
+		},
+		Guest: testGuest(t),
+		Kill:  kill,
 	}
+}
+
+// A guest of another architecture: arm64, all devices on PCI.
+func TestArm64(t *testing.T) {
+	guest := hypervisortest.Guest{
+		Arch:      "arm64",
+		Kernel:    openKernel(t, "BAKE_TEST_KERNEL_ARM64"),
+		Initrd:    hypervisor.Resource{Name: "initrd", Bytes: hypervisortest.Initrd(t, "arm64")},
+		MemoryMiB: 256,
+	}
+	hypervisortest.RunOneVM(t, hypervisortest.Options{
+		Driver: func(testing.TB) hypervisor.Driver { return &Driver{Arch: "arm64"} },
+		Guest:  guest,
+	})
 }

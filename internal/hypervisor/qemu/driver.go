@@ -41,11 +41,17 @@ type Driver struct {
 	// Warnf, if not nil, is told what the user should know: at most one line
 	// for a driver.
 	Warnf func(format string, args ...any)
+	// Verbose tells Warnf in detail how KVM fails.
+	Verbose bool
 
 	mu      sync.Mutex
 	program *program      // what was found, nil before
 	accel   *acceleration // the last decision, for one kernel
 	warned  bool
+
+	// For tests.
+	kvmDevice   string
+	probeLimits *probeLimits
 }
 
 var _ hypervisor.Driver = (*Driver)(nil)
@@ -62,7 +68,10 @@ func (d *Driver) Capabilities() hypervisor.Capabilities {
 // Available says whether a QEMU was found that has what a VM needs. Without
 // KVM it is available too, but slow.
 func (d *Driver) Available(ctx context.Context) error {
-	_, err := d.find(ctx)
+	p, err := d.find(ctx)
+	if err == nil {
+		_, err = d.kind(p)
+	}
 	return err
 }
 
@@ -83,7 +92,7 @@ func (d *Driver) Describe(ctx context.Context, cfg hypervisor.Config) (hyperviso
 		Arch:        m.arch,
 		CPUs:        cfg.CPUs,
 		MemoryMiB:   cfg.MemoryMiB,
-		CommandLine: m.commandLine,
+		CommandLine: m.commandLine(),
 		Command:     m.command(),
 		Disks:       []hypervisor.DescribedDisk{},
 	}
@@ -141,22 +150,28 @@ func (d *Driver) arch() string {
 }
 
 // kind chooses QEMU's machine type.
-func (d *Driver) kind(bin *program) (string, error) {
-	if d.arch() == "arm64" {
-		return machineVirt, nil
-	}
-	switch d.Machine {
-	case machineMicroVM, machineQ35:
-		return d.Machine, nil
-	case "":
+func (d *Driver) kind(p *program) (string, error) {
+	microVM := p.facts.MicroVM && p.facts.VsockMMIO
+	kind := machineQ35
+	switch {
+	case d.arch() == "arm64":
+		kind = machineVirt
+	case d.Machine == "":
 		// Without a counter of the host's to pass on, TCG's microvm has no
 		// clock to calibrate by; and some distributions build QEMU without it.
-		if bin.facts.MicroVM && runtime.GOARCH == "amd64" {
-			return machineMicroVM, nil
+		if microVM && runtime.GOARCH == "amd64" {
+			kind = machineMicroVM
 		}
-		return machineQ35, nil
+	case d.Machine == machineMicroVM || d.Machine == machineQ35:
+		kind = d.Machine
+	default:
+		return "", fmt.Errorf("there is no QEMU machine called %q here: choose %s or %s", d.Machine, machineMicroVM, machineQ35)
 	}
-	return "", fmt.Errorf("there is no QEMU machine called %q here: choose %s or %s", d.Machine, machineMicroVM, machineQ35)
+	if kind == machineMicroVM && !microVM || kind != machineMicroVM && !p.facts.VsockPCI {
+		return "", fmt.Errorf("%s (%s) has no vhost-user-vsock device for its %s machine, and bake talks to the guest by that: install a QEMU from 5.1 on that was built with vhost-user",
+			p.name(), p.facts.Version, kind)
+	}
+	return kind, nil
 }
 
 func (d *Driver) warn(format string, args ...any) {

@@ -31,18 +31,19 @@ const firstFile = 3
 // file: QEMU inherits those in the order kernel, initrd, vsock, disks, with
 // numbers from firstFile on.
 type machine struct {
-	bin         *program
-	env         []string
-	kind        string
-	accel       string
-	arch        string
-	cpus        int
-	memoryMiB   int
-	commandLine string
-	initrd      bool
-	vsock       bool
-	disks       []diskWindow
-	clock       *tsc.Measurement // nil if the kernel need not be told
+	bin        *program
+	env        []string
+	kind       string
+	accel      string
+	arch       string
+	cpus       int
+	memoryMiB  int
+	line       string   // the caller's part of the kernel command line
+	parameters []string // the driver's
+	initrd     bool
+	vsock      bool
+	disks      []diskWindow
+	clock      *tsc.Measurement // until the kernel's parameters have it
 }
 
 type diskWindow struct {
@@ -71,22 +72,27 @@ func newMachine(bin *program, kind, accel string, env []string, cfg hypervisor.C
 		return nil, err
 	}
 	m.initrd = size > 0
-	m.setCommandLine(cfg.CommandLine)
+	m.setParameters(cfg.CommandLine)
 	return m, nil
 }
 
-// setCommandLine adds what the kernel must be told on this machine, unless the
-// caller did. The parameters are those of the kernel's
+// setParameters chooses what the kernel must be told on this machine, unless
+// line, the caller's, says it. The parameters are those of the kernel's
 // Documentation/admin-guide/kernel-parameters.txt.
-func (m *machine) setCommandLine(line string) {
-	params := strings.Fields(line)
-	add := func(name, value string) {
-		for _, p := range params {
-			if key, _, _ := strings.Cut(p, "="); key == name {
-				return
-			}
+func (m *machine) setParameters(line string) {
+	m.line = line
+	said := map[string]bool{}
+	for _, p := range strings.Fields(line) {
+		if p == "--" { // the rest is for init
+			break
 		}
-		params = append(params, name+"="+value)
+		name, _, _ := strings.Cut(p, "=")
+		said[strings.ReplaceAll(name, "-", "_")] = true
+	}
+	add := func(name, value string) {
+		if !said[name] {
+			m.parameters = append(m.parameters, name+"="+value)
+		}
 	}
 	if m.arch == "arm64" {
 		add("console", "ttyAMA0")
@@ -96,21 +102,23 @@ func (m *machine) setCommandLine(line string) {
 		// not: 15 seconds of waiting. A triple fault is at once.
 		add("reboot", "t")
 	}
-	add("panic", "-1") // at once
+	add("panic", "-1") // reboot at once
 	if m.arch == "amd64" && m.accel == accelTCG && runtime.GOARCH == "amd64" {
-		// The kernel finds nothing to calibrate the counter by and hangs.
-		add("tsc_early_khz", "")
 		if m.cpus > 1 {
-			// TCG's counters are one, but not to the kernel's test.
+			// All of TCG's counters are one, but the kernel's test of that fails.
 			add("tsc", "reliable")
 		}
-	}
-	m.commandLine = strings.Join(params, " ")
-	if strings.HasSuffix(m.commandLine+" ", " tsc_early_khz= ") || strings.Contains(m.commandLine, " tsc_early_khz= ") {
-		began := tsc.Begin()
-		m.clock = &began
+		if !said[clockParameter] {
+			// A microvm has nothing to calibrate the counter by, and the
+			// kernel hangs.
+			began := tsc.Begin()
+			m.clock = &began
+		}
 	}
 }
+
+// clockParameter tells the kernel the frequency of the time stamp counter.
+const clockParameter = "tsc_early_khz"
 
 // setClock ends the measurement of the host's counter and tells the kernel.
 func (m *machine) setClock() error {
@@ -121,10 +129,15 @@ func (m *machine) setClock() error {
 	if err != nil {
 		return fmt.Errorf("measure the clock that the guest gets: %w", err)
 	}
-	m.commandLine = strings.Replace(m.commandLine+" ", " tsc_early_khz= ", " tsc_early_khz="+strconv.FormatUint(khz, 10)+" ", 1)
-	m.commandLine = strings.TrimSuffix(m.commandLine, " ")
+	m.parameters = append(m.parameters, fmt.Sprintf("%s=%d", clockParameter, khz))
 	m.clock = nil
 	return nil
+}
+
+// commandLine is the kernel's. The driver's parameters come first, because the
+// caller's may end with arguments for init.
+func (m *machine) commandLine() string {
+	return strings.TrimSpace(strings.Join(m.parameters, " ") + " " + m.line)
 }
 
 // pci says whether devices sit on a PCI bus, and not on virtio-mmio.
@@ -151,7 +164,7 @@ func (m *machine) args() []string {
 	// The vsock device's back end maps the guest's memory, so it is shared.
 	add("-object", fmt.Sprintf("memory-backend-memfd,id=memory,size=%dM,share=on", m.memoryMiB))
 	add("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console")
-	add("-kernel", platform.ChildPath(next()), "-append", m.commandLine)
+	add("-kernel", platform.ChildPath(next()), "-append", m.commandLine())
 	if m.initrd {
 		add("-initrd", platform.ChildPath(next()))
 	}

@@ -52,16 +52,22 @@ func (t *tail) String() string {
 	return string(t.buf)
 }
 
-// because is what was written, on one line, to stand behind a message; the
-// program's own name before each line is left out.
-func (t *tail) because() string {
+// because is what was written, on one line, to stand behind a message.
+func (t *tail) because() string { return t.clause(-1) }
+
+// firstLine is because of the first line alone: what follows is where in
+// QEMU's source.
+func (t *tail) firstLine() string { return t.clause(1) }
+
+func (t *tail) clause(most int) string {
 	var lines []string
 	for line := range strings.Lines(t.String()) {
 		line = strings.TrimSpace(line)
+		// QEMU begins lines with its own name, and some with a word for it.
 		if name, rest, ok := strings.Cut(line, ": "); ok && strings.Contains(name, "qemu") && !strings.Contains(name, " ") {
-			line = rest
+			line = strings.TrimPrefix(rest, "error: ")
 		}
-		if line != "" {
+		if line != "" && len(lines) != most {
 			lines = append(lines, line)
 		}
 	}

@@ -52,9 +52,13 @@ type VM struct {
 var _ hypervisor.VM = (*VM)(nil)
 
 func newVM(m *machine, cfg hypervisor.Config) (*VM, error) {
+	console := cfg.Console
+	if console == nil {
+		console = io.Discard
+	}
 	vm := &VM{
 		machine: m,
-		console: cfg.Console,
+		console: console,
 		dir:     cfg.Dir,
 		vsock:   vsock.Hybrid{Path: filepath.Join(cfg.Dir, "v.sock")},
 		stderr:  &tail{limit: stderrLimit},
@@ -129,14 +133,17 @@ func (vm *VM) start() error {
 	cmd := newCommand(vm.machine.bin.command, vm.machine.env, vm.machine.args())
 	cmd.ExtraFiles = append(append(append(cmd.ExtraFiles, boot...), device.peer), vm.files[len(boot):]...)
 	cmd.Stderr = vm.stderr
-	// A pipe in any case: QEMU's standard output must not be ours.
-	cmd.Stdout = vm.console
-	if vm.console == nil {
-		cmd.Stdout = discard{}
-	}
+	// The wrapping makes it a pipe in any case: if the console is a file, such
+	// as our standard error, QEMU must not get that itself.
+	cmd.Stdout = struct{ io.Writer }{vm.console}
 	process, err := platform.StartProcess(cmd)
 	if err != nil {
 		return errors.Join(fmt.Errorf("run %s: %w", vm.machine.bin.name(), err), device.close())
+	}
+	if err := process.NoCoreDump(); err != nil {
+		process.Signal(killSignal)
+		process.Wait()
+		return errors.Join(err, device.close())
 	}
 	closeAll(vm.files)
 	vm.files = nil
@@ -146,22 +153,16 @@ func (vm *VM) start() error {
 	return nil
 }
 
-// discard takes the console of a VM that nobody listens to. io.Discard is an
-// io.ReaderFrom with a buffer of its own, which is as good; the type keeps
-// exec from seeing a nil writer.
-type discard struct{}
-
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
-
 // supervise waits for QEMU's end and then takes down the rest. QEMU goes
 // first: it complains about a back end that is gone.
 func (vm *VM) supervise(process *platform.Process, device *device) {
+	gaveUp := false
 	select {
 	case <-process.Done():
 	case <-device.served:
 		// QEMU has hung up because it ends, or the back end gave up: a guest
 		// without vsock is lost.
-		if device.err != nil {
+		if gaveUp = device.err != nil; gaveUp {
 			process.Signal(killSignal)
 		}
 	}
@@ -170,7 +171,7 @@ func (vm *VM) supervise(process *platform.Process, device *device) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	exit := vm.judge(err)
-	if deviceErr != nil {
+	if deviceErr != nil && (gaveUp || exit.Clean) {
 		exit = hypervisor.Exit{Reason: deviceErr.Error()}
 	}
 	vm.end(exit, nil)

@@ -1,0 +1,170 @@
+//go:build linux
+
+// Command guest is PID 1 of the guest that the transports are measured in. It
+// serves traffic on vsock, on a virtio-serial port and on QEMU's user network,
+// and does what the host orders over vsock.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/mdlayher/vsock"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"bake/internal/wire"
+	"bake/test/bench/traffic"
+)
+
+func main() {
+	if err := live(); err != nil {
+		fmt.Println("guest:", err)
+	}
+	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+}
+
+func live() error {
+	if err := unix.Mount("dev", "/dev", "devtmpfs", 0, ""); err != nil {
+		return fmt.Errorf("mount /dev: %w", err)
+	}
+	if err := setUpNetwork(); err != nil {
+		return err
+	}
+	serial, err := os.OpenFile(traffic.SerialPort, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	go report(traffic.Serve(serial))
+	vl, err := vsock.Listen(traffic.PortGuest, nil)
+	if err != nil {
+		return err
+	}
+	go serve(vl)
+	tl, err := net.Listen("tcp", fmt.Sprintf(":%d", traffic.PortGuest))
+	if err != nil {
+		return err
+	}
+	go serve(tl)
+	orders, err := vsock.Dial(wire.HostCID, traffic.PortOrders, nil)
+	if err != nil {
+		return err
+	}
+	return obey(orders)
+}
+
+func setUpNetwork() error {
+	link, err := netlink.LinkByName(traffic.NetInterface)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", traffic.NetInterface, err)
+	}
+	addr, err := netlink.ParseAddr(traffic.NetAddress)
+	if err != nil {
+		return err
+	}
+	return errors.Join(netlink.AddrAdd(link, addr), netlink.LinkSetUp(link))
+}
+
+func serve(ln net.Listener) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			report(err)
+			return
+		}
+		go func() {
+			defer conn.Close()
+			report(traffic.Serve(conn))
+		}()
+	}
+}
+
+// report says on the console what went wrong. A stream that the host broke off
+// is in the host's figures.
+func report(err error) {
+	if err != nil && !errors.Is(err, unix.ECONNRESET) {
+		fmt.Println("guest:", err)
+	}
+}
+
+func obey(rw io.ReadWriter) error {
+	in, out := json.NewDecoder(rw), json.NewEncoder(rw)
+	for {
+		var o traffic.Order
+		if err := in.Decode(&o); err != nil {
+			return fmt.Errorf("read an order: %w", err)
+		}
+		if o.Op == traffic.OrderPowerOff {
+			return nil
+		}
+		r, err := do(o)
+		if err != nil {
+			r.Error = err.Error()
+		}
+		if err := out.Encode(r); err != nil {
+			return fmt.Errorf("send a result: %w", err)
+		}
+	}
+}
+
+func do(o traffic.Order) (r traffic.Result, err error) {
+	dial, err := dialer(o)
+	if err != nil {
+		return r, err
+	}
+	switch o.Op {
+	case traffic.OrderConnect:
+		r.Took, err = traffic.Connect(dial, int(o.Count))
+		return r, err
+	case traffic.OrderCrowd:
+		var failed []error
+		if r.Took, failed = traffic.Crowd(dial, int(o.Count)); len(failed) > 0 {
+			r.Failed, r.Reason = len(failed), failed[0].Error()
+		}
+		return r, nil
+	}
+	rw, err := dial()
+	if err != nil {
+		return r, err
+	}
+	defer rw.Close()
+	switch o.Op {
+	case traffic.OrderUpload:
+		r.Took, err = traffic.Upload(rw, o.Count)
+	case traffic.OrderDownload:
+		r.Took, err = traffic.Download(rw, o.Count)
+	case traffic.OrderPingPong:
+		r.Times, err = traffic.PingPong(rw, int(o.Count))
+	default:
+		err = fmt.Errorf("%q is no order", o.Op)
+	}
+	return r, err
+}
+
+// dialTime is what a connection of a thousand may take.
+const dialTime = 30 * time.Second
+
+func dialer(o traffic.Order) (traffic.Dial, error) {
+	switch o.Transport {
+	case traffic.VSock:
+		return func() (io.ReadWriteCloser, error) {
+			ctx, cancel := context.WithTimeout(context.Background(), dialTime)
+			defer cancel()
+			conn, err := vsock.DialContext(ctx, wire.HostCID, traffic.PortHost, nil)
+			if err != nil {
+				return nil, err
+			}
+			return conn, nil
+		}, nil
+	case traffic.Slirp:
+		address := net.JoinHostPort(traffic.NetHost, fmt.Sprint(o.TCPPort))
+		return func() (io.ReadWriteCloser, error) { return net.DialTimeout("tcp", address, dialTime) }, nil
+	}
+	return nil, fmt.Errorf("the guest cannot dial over %q", o.Transport)
+}

@@ -27,15 +27,19 @@ func TestSpecOfProcess(t *testing.T) {
 		a     Account
 		check func(*specs.Process) bool
 	}{
-		"init runs first":     {wire.Process{Args: []string{"redis"}}, Account{}, func(p *specs.Process) bool { return slices.Equal(p.Args, []string{ctrinit.Executable}) }},
-		"no cwd":              {wire.Process{}, Account{}, func(p *specs.Process) bool { return p.Cwd == "/" }},
-		"cwd":                 {wire.Process{Cwd: "/a/../b//c/"}, Account{}, func(p *specs.Process) bool { return p.Cwd == "/b/c" }},
-		"cwd climbs":          {wire.Process{Cwd: "../../x"}, Account{}, func(p *specs.Process) bool { return p.Cwd == "/x" }},
-		"user":                {wire.Process{}, Account{UID: 1, GID: 2, Groups: []uint32{3}}, func(p *specs.Process) bool { return p.User.UID == 1 && p.User.GID == 2 && p.User.AdditionalGids[0] == 3 }},
+		"init runs first": {wire.Process{Args: []string{"redis"}}, Account{}, func(p *specs.Process) bool { return slices.Equal(p.Args, []string{ctrinit.Executable}) }},
+		"no cwd":          {wire.Process{}, Account{}, func(p *specs.Process) bool { return p.Cwd == "/" }},
+		"cwd":             {wire.Process{Cwd: "/a/../b//c/"}, Account{}, func(p *specs.Process) bool { return p.Cwd == "/b/c" }},
+		"cwd climbs":      {wire.Process{Cwd: "../../x"}, Account{}, func(p *specs.Process) bool { return p.Cwd == "/x" }},
+		"user": {wire.Process{}, Account{UID: 1, GID: 2, Groups: []uint32{3}}, func(p *specs.Process) bool {
+			return p.User.UID == 1 && p.User.GID == 2 && p.User.AdditionalGids[0] == 3
+		}},
 		"no terminal":         {wire.Process{Rows: 5, Cols: 5}, Account{}, func(p *specs.Process) bool { return !p.Terminal && p.ConsoleSize == nil }},
 		"terminal":            {wire.Process{Terminal: true, Rows: 5, Cols: 6}, Account{}, func(p *specs.Process) bool { return p.Terminal && *p.ConsoleSize == specs.Box{Height: 5, Width: 6} }},
 		"terminal of no size": {wire.Process{Terminal: true}, Account{}, func(p *specs.Process) bool { return p.Terminal && p.ConsoleSize == nil }},
-		"all capabilities":    {wire.Process{}, Account{UID: 5}, func(p *specs.Process) bool { return len(p.Capabilities.Bounding) == 41 && len(p.Capabilities.Ambient) == 0 }},
+		"all capabilities": {wire.Process{}, Account{UID: 5}, func(p *specs.Process) bool {
+			return len(p.Capabilities.Bounding) == 41 && len(p.Capabilities.Ambient) == 0
+		}},
 		"killed first":        {wire.Process{}, Account{}, func(p *specs.Process) bool { return *p.OOMScoreAdj == 0 }},
 		"may gain privileges": {wire.Process{}, Account{}, func(p *specs.Process) bool { return !p.NoNewPrivileges }},
 	} {
@@ -138,10 +142,10 @@ func TestIsInit(t *testing.T) {
 
 func TestLastError(t *testing.T) {
 	for log, want := range map[string]string{
-		"": "",
+		"":                                  "",
 		`{"level":"warning","msg":"so so"}`: "",
 		`{"level":"error","msg":"runc run failed: unable to start container process: error during container init: mkdir /etc/passwd: not a directory"}`: "mkdir /etc/passwd: not a directory",
-		"{\"level\":\"error\",\"msg\":\"first\"}\nnoise\n{\"level\":\"info\",\"msg\":\"x\"}\n{\"level\":\"error\",\"msg\":\"second\\nline\"}":              "second line",
+		"{\"level\":\"error\",\"msg\":\"first\"}\nnoise\n{\"level\":\"info\",\"msg\":\"x\"}\n{\"level\":\"error\",\"msg\":\"second\\nline\"}":           "second line",
 	} {
 		if got := lastError([]byte(log)); got != want {
 			t.Errorf("%s: %q, want %q", log, got, want)

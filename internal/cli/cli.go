@@ -55,6 +55,9 @@ func newRoot(env Env) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.SetVersionTemplate("bake {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())
+	})
 	root.AddCommand(
 		newBuild(env), newRun(env),
 		newInspect(env), newVerify(), newExtract(),

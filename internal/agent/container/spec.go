@@ -5,6 +5,7 @@ package container
 import (
 	"math"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -61,9 +62,12 @@ func process(p wire.Process, a Account) *specs.Process {
 	}
 	umask := uint32(0o022)
 	killFirst := 0
+	// As Docker does: with its own group in the list too, a process that gives up
+	// its group ID does not get past what is denied to that group.
+	groups := append([]uint32{a.GID}, slices.DeleteFunc(slices.Clone(a.Groups), func(g uint32) bool { return g == a.GID })...)
 	sp := &specs.Process{
 		Terminal: p.Terminal,
-		User:     specs.User{UID: a.UID, GID: a.GID, AdditionalGids: a.Groups, Umask: &umask},
+		User:     specs.User{UID: a.UID, GID: a.GID, AdditionalGids: groups, Umask: &umask},
 		Args:     []string{ctrinit.Executable},
 		Env:      []string{"PATH=" + defaultPath, "HOME=" + a.Home},
 		Cwd:      path.Clean(cwd),

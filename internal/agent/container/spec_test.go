@@ -32,7 +32,7 @@ func TestSpecOfProcess(t *testing.T) {
 		"cwd":             {wire.Process{Cwd: "/a/../b//c/"}, Account{}, func(p *specs.Process) bool { return p.Cwd == "/b/c" }},
 		"cwd climbs":      {wire.Process{Cwd: "../../x"}, Account{}, func(p *specs.Process) bool { return p.Cwd == "/x" }},
 		"user": {wire.Process{}, Account{UID: 1, GID: 2, Groups: []uint32{3}}, func(p *specs.Process) bool {
-			return p.User.UID == 1 && p.User.GID == 2 && p.User.AdditionalGids[0] == 3
+			return p.User.UID == 1 && p.User.GID == 2 && slices.Equal(p.User.AdditionalGids, []uint32{2, 3})
 		}},
 		"no terminal":         {wire.Process{Rows: 5, Cols: 5}, Account{}, func(p *specs.Process) bool { return !p.Terminal && p.ConsoleSize == nil }},
 		"terminal":            {wire.Process{Terminal: true, Rows: 5, Cols: 6}, Account{}, func(p *specs.Process) bool { return p.Terminal && *p.ConsoleSize == specs.Box{Height: 5, Width: 6} }},

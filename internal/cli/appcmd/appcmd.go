@@ -78,6 +78,11 @@ func command(name string, img *app.Image, stdio app.Stdio, code *int) *cobra.Com
 	}
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.Flags().SortFlags = false
+	// So that a command without -- before it is told from a mistake in the flags.
+	cmd.Flags().SetInterspersed(false)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return fmt.Errorf("%w; %s --help lists the flags", err, name)
+	})
 	flags := runflags.Register(cmd.Flags(), img.Manifest.Defaults)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {

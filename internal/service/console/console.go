@@ -24,7 +24,9 @@ import (
 // helloTimeout bounds how long a connection may take to say what it is.
 const helloTimeout = 10 * time.Second
 
-// Streams are the app's ends.
+// Streams are the app's ends. In pipe mode Stdout, if it is an io.Closer, is
+// closed when the container has ended its own; Stderr stays open, since the app
+// has things to say there too.
 type Streams struct {
 	Stdin  *os.File
 	Stdout io.Writer
@@ -124,7 +126,12 @@ func (j *joiner) join(ctx context.Context, conn net.Conn) {
 	case wire.Stdin:
 		input(ctx, conn, j.streams.Stdin)
 	case wire.Stdout:
-		j.ended(output(j.streams.Stdout, conn, "stdout"))
+		err := output(j.streams.Stdout, conn, "stdout")
+		if c, ok := j.streams.Stdout.(io.Closer); ok && err == nil {
+			// Who reads ours learns of the end now and not when the app ends.
+			err = c.Close()
+		}
+		j.ended(err)
 	case wire.Stderr:
 		j.ended(output(j.streams.Stderr, conn, "stderr"))
 	case wire.TTY:

@@ -369,3 +369,38 @@ func FuzzSniff(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDocuments decodes any bytes as the documents of an image, without the
+// digests that keep them from being altered.
+func FuzzDocuments(f *testing.F) {
+	img, _ := sample(f, "amd64")
+	manifest, err := img.RawManifest()
+	if err != nil {
+		f.Fatal(err)
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"manifests":[{"digest":"sha256:`+strings.Repeat("0", 64)+`","size":1,"platform":{"os":"linux","architecture":"amd64"}},{"annotations":{"org.opencontainers.image.ref.name":"x"}}]}`), manifest, config)
+	f.Add([]byte(`{"manifests":[{"platform":null},{"size":-1}]}`), []byte(`{"layers":[{"mediaType":"tar","size":-5}]}`), []byte(`{"rootfs":{"diff_ids":["sha256:"]}}`))
+	f.Add([]byte(`{}`), []byte(`{"schemaVersion":1}`), []byte(`null`))
+	f.Fuzz(func(t *testing.T, index, manifest, config []byte) {
+		if x, err := parseIndex(index, "index"); err == nil {
+			for _, ref := range []string{"", "x"} {
+				if list, err := oneImage(x.Manifests, ref); err == nil {
+					pick(list, "amd64")
+				}
+			}
+			pick(x.Manifests, "arm64")
+		}
+		m, err := parseManifest(manifest)
+		if err != nil {
+			return
+		}
+		i := &Image{}
+		if err := i.useManifest(m, config, amd64, func(*Layer, v1.Descriptor) {}); err == nil && len(i.Layers) != len(m.Layers) {
+			t.Errorf("%d layers of %d", len(i.Layers), len(m.Layers))
+		}
+	})
+}

@@ -271,7 +271,7 @@ func cleanName(name string) string {
 }
 
 var imageEntry = regexp.MustCompile(`^(oci-layout|index\.json|manifest\.json|repositories|blobs|blobs/.*` +
-	`|(sha256:)?[0-9a-f]{64}(\.json|\.tar|\.tar\.gz)?|[0-9a-f]{64}/(VERSION|json|layer\.tar)|[0-9a-f]{64}\.tar/.*|[^/]+\.(json|tar|tar\.gz|tgz))$`)
+	`|(sha256:)?[0-9a-f]{64}(\.json)?|[0-9a-f]{64}/(VERSION|json|layer\.tar)|[^/]+\.(json|tgz|tar(\.[a-z0-9]+)?))$`)
 
 // ofImage reports whether an archive of images could have an entry called name.
 func ofImage(name string) bool { return imageEntry.MatchString(name) }

@@ -243,9 +243,10 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// writers are all ways to write a tree.
+// writers are both ways to write a tree; squashfs with several numbers of
+// workers, which must not show.
 func writers() map[string]func(testing.TB, *Tree) []byte {
-	w := map[string]func(testing.TB, *Tree) []byte{
+	return map[string]func(testing.TB, *Tree) []byte{
 		"erofs": func(t testing.TB, tree *Tree) []byte {
 			var b bytes.Buffer
 			if _, err := WriteEROFS(context.Background(), &b, tree, EROFSOptions{}); err != nil {
@@ -253,17 +254,21 @@ func writers() map[string]func(testing.TB, *Tree) []byte {
 			}
 			return b.Bytes()
 		},
-	}
-	for _, workers := range []int{1, 5} {
-		w["squashfs"] = func(t testing.TB, tree *Tree) []byte {
-			b, err := os.ReadFile(writeSquashFS(t, tree, SquashFSOptions{Workers: workers, BlockSize: 4096}))
-			if err != nil {
-				t.Fatal(err)
+		"squashfs": func(t testing.TB, tree *Tree) []byte {
+			var first []byte
+			for _, workers := range []int{1, 2, 5} {
+				b, err := os.ReadFile(writeSquashFS(t, tree, SquashFSOptions{Workers: workers, BlockSize: 4096}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if first != nil && !bytes.Equal(b, first) {
+					t.Errorf("the image depends on the number of workers (%d)", workers)
+				}
+				first = b
 			}
-			return b
-		}
+			return first
+		},
 	}
-	return w
 }
 
 // failWriter fails after n bytes, in either way of writing.
@@ -332,5 +337,12 @@ func TestACL(t *testing.T) {
 	got := listSquashFS(t, writeSquashFS(t, tree, SquashFSOptions{}))
 	if !strings.Contains(got["/d"], `[{"x" "y"}]`) || !strings.Contains(warned, "2 are left out") {
 		t.Errorf("squashfs has %s; warned %q", got["/d"], warned)
+	}
+}
+
+// TestWorkers compares images of a tree with many blocks.
+func TestWorkers(t *testing.T) {
+	if img := writers()["squashfs"](t, mustApply(t, rich(t))); len(img) < 100000 {
+		t.Errorf("the image has only %d bytes", len(img))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path"
@@ -340,9 +341,21 @@ func TestACL(t *testing.T) {
 	}
 }
 
-// TestWorkers compares images of a tree with many blocks.
+// TestWorkers compares images of a tree with many blocks, some of which don't
+// compress.
 func TestWorkers(t *testing.T) {
-	if img := writers()["squashfs"](t, mustApply(t, rich(t))); len(img) < 100000 {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var entries []entry
+	for i := range 60 {
+		b := make([]byte, 1000*i)
+		for j := range b {
+			b[j] = byte(rng.IntN(1 + i*4))
+		}
+		entries = append(entries, file(fmt.Sprint(i), string(b)))
+	}
+	tree := mustApply(t, layer(t, entries...))
+	if img := writers()["squashfs"](t, tree); len(img) < 1<<20 {
 		t.Errorf("the image has only %d bytes", len(img))
 	}
+	lesser(t, tree).diff(t, listSquashFS(t, writeSquashFS(t, tree, SquashFSOptions{BlockSize: 4096})))
 }

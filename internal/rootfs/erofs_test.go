@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path"
@@ -243,9 +244,10 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// writers are all ways to write a tree.
+// writers are both ways to write a tree; squashfs with several numbers of
+// workers, which must not show.
 func writers() map[string]func(testing.TB, *Tree) []byte {
-	w := map[string]func(testing.TB, *Tree) []byte{
+	return map[string]func(testing.TB, *Tree) []byte{
 		"erofs": func(t testing.TB, tree *Tree) []byte {
 			var b bytes.Buffer
 			if _, err := WriteEROFS(context.Background(), &b, tree, EROFSOptions{}); err != nil {
@@ -253,17 +255,21 @@ func writers() map[string]func(testing.TB, *Tree) []byte {
 			}
 			return b.Bytes()
 		},
-	}
-	for _, workers := range []int{1, 5} {
-		w["squashfs"] = func(t testing.TB, tree *Tree) []byte {
-			b, err := os.ReadFile(writeSquashFS(t, tree, SquashFSOptions{Workers: workers, BlockSize: 4096}))
-			if err != nil {
-				t.Fatal(err)
+		"squashfs": func(t testing.TB, tree *Tree) []byte {
+			var first []byte
+			for _, workers := range []int{1, 2, 5} {
+				b, err := os.ReadFile(writeSquashFS(t, tree, SquashFSOptions{Workers: workers, BlockSize: 4096}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if first != nil && !bytes.Equal(b, first) {
+					t.Errorf("the image depends on the number of workers (%d)", workers)
+				}
+				first = b
 			}
-			return b
-		}
+			return first
+		},
 	}
-	return w
 }
 
 // failWriter fails after n bytes, in either way of writing.
@@ -333,4 +339,23 @@ func TestACL(t *testing.T) {
 	if !strings.Contains(got["/d"], `[{"x" "y"}]`) || !strings.Contains(warned, "2 are left out") {
 		t.Errorf("squashfs has %s; warned %q", got["/d"], warned)
 	}
+}
+
+// TestWorkers compares images of a tree with many blocks, some of which don't
+// compress.
+func TestWorkers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var entries []entry
+	for i := range 60 {
+		b := make([]byte, 1000*i)
+		for j := range b {
+			b[j] = byte(rng.IntN(1 + i*4))
+		}
+		entries = append(entries, file(fmt.Sprint(i), string(b)))
+	}
+	tree := mustApply(t, layer(t, entries...))
+	if img := writers()["squashfs"](t, tree); len(img) < 1<<20 {
+		t.Errorf("the image has only %d bytes", len(img))
+	}
+	lesser(t, tree).diff(t, listSquashFS(t, writeSquashFS(t, tree, SquashFSOptions{BlockSize: 4096})))
 }

@@ -196,7 +196,7 @@ func (a *agent) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.control = newControl(conn, a.log)
+	a.control = newControl(conn, a.log, powerOff)
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return fmt.Errorf("learn the kernel's version: %w", err)

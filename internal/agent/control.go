@@ -39,6 +39,7 @@ type resizer interface {
 type control struct {
 	conn link.Conn
 	log  *logger
+	gone func() // ends the guest
 
 	sending sync.Mutex
 
@@ -53,8 +54,8 @@ type control struct {
 	size     [2]uint16 // came before there was a terminal
 }
 
-func newControl(conn link.Conn, log *logger) *control {
-	c := &control{conn: conn, log: log}
+func newControl(conn link.Conn, log *logger, gone func()) *control {
+	c := &control{conn: conn, log: log, gone: gone}
 	c.finished, c.finish = context.WithCancel(context.Background())
 	go c.receive()
 	return c
@@ -79,7 +80,8 @@ func (c *control) receive() {
 		m, err := wire.ReadHostMessage(c.conn)
 		if err != nil {
 			c.log.always("the host is gone (%v)", err)
-			powerOff()
+			c.gone()
+			return
 		}
 		switch m.Type {
 		case wire.HostSignal:

@@ -46,6 +46,9 @@ type Options struct {
 	// Defaults are embedded for the app's own flags.
 	Defaults payload.Defaults
 
+	// BuildTime is stored in the filesystem's superblock, in seconds since
+	// 1970; it is not the clock's, so that the same inputs give the same bytes.
+	BuildTime int64
 	// Compress makes a smaller rootfs that takes longer to make and to read.
 	Compress bool
 
@@ -232,11 +235,11 @@ func makeRootfs(ctx context.Context, src *image.Image, work string, o Options) (
 	if o.Compress {
 		fs.kind = "squashfs"
 		o.Progress("compressing the root filesystem (squashfs, zstd)")
-		_, err = rootfs.WriteSquashFS(ctx, f, tree, rootfs.SquashFSOptions{})
+		_, err = rootfs.WriteSquashFS(ctx, f, tree, rootfs.SquashFSOptions{BuildTime: o.BuildTime})
 		return fs, err
 	}
 	o.Progress("writing the root filesystem (erofs)")
-	_, err = rootfs.WriteEROFS(ctx, f, tree, rootfs.EROFSOptions{})
+	_, err = rootfs.WriteEROFS(ctx, f, tree, rootfs.EROFSOptions{BuildTime: o.BuildTime})
 	return fs, err
 }
 

@@ -103,7 +103,8 @@ func (p *parts) key(ctx context.Context, src *image.Image, temp string, o Option
 		Config                                image.Config
 		Modules                               []string
 		Compress                              bool
-	}{id, p.kernel.ImageSHA256, o.VMM, o.OS, o.Arch, o.Version, src.Config, modules, o.Compress})
+		BuildTime                             int64
+	}{id, p.kernel.ImageSHA256, o.VMM, o.OS, o.Arch, o.Version, src.Config, modules, o.Compress, o.BuildTime})
 	if err != nil {
 		return "", fmt.Errorf("name the packed app in the cache: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,11 +55,30 @@ func (f *buildFlags) options(env Env) (builder.Options, error) {
 	default:
 		return builder.Options{}, fmt.Errorf("--arch %q is not an architecture that bake builds for: choose amd64 or arm64", f.arch)
 	}
+	buildTime, err := sourceDateEpoch()
+	if err != nil {
+		return builder.Options{}, err
+	}
 	return builder.Options{
-		Input: f.input, Kernel: f.kernel, Initrd: f.initrd, Firecracker: f.firecracker, VMM: f.vmm,
+		BuildTime: buildTime,
+		Input:     f.input, Kernel: f.kernel, Initrd: f.initrd, Firecracker: f.firecracker, VMM: f.vmm,
 		Arch: f.arch, Compress: f.compress, Artifacts: a, Version: env.Version,
 		Progress: progress(env.Stdio.Stderr),
 	}, nil
+}
+
+// sourceDateEpoch is what https://reproducible-builds.org/specs/source-date-epoch
+// says about the time of a build; 0 without it.
+func sourceDateEpoch() (int64, error) {
+	s := os.Getenv("SOURCE_DATE_EPOCH")
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("SOURCE_DATE_EPOCH is %q, which is not a number of seconds since 1970", s)
+	}
+	return n, nil
 }
 
 func newBuild(env Env) *cobra.Command {

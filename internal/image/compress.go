@@ -3,13 +3,12 @@ package image
 import (
 	"bufio"
 	"bytes"
-	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 )
 
 type compression int
@@ -64,13 +63,9 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 		}
 		return closeReader{named{zr, "zstd"}, zr.Close}, nil
 	case bzipped:
-		return readAhead(named{bzip2.NewReader(br), "bzip2"}), nil
+		return nil, errors.New("it is compressed with bzip2, which bake doesn't read; uncompress it with bunzip2")
 	case xzed:
-		zr, err := xz.NewReader(br)
-		if err != nil {
-			return nil, fmt.Errorf("its xz data is damaged: %w", err)
-		}
-		return readAhead(named{zr, "xz"}), nil
+		return nil, errors.New("it is compressed with xz, which bake doesn't read; uncompress it with unxz")
 	}
 	return io.NopCloser(br), nil
 }

@@ -85,7 +85,7 @@ func sniff(path string) (kind, error) {
 	return k, nil
 }
 
-var errUnknownFile = errors.New("is none of the files bake can pack: a tar (plain, gzip, zstd, bzip2, xz) of an image or " +
+var errUnknownFile = errors.New("is none of the files bake can pack: a tar (plain, gzip or zstd) of an image or " +
 	"a root filesystem, or a filesystem image (EROFS, squashfs, ext4)")
 
 // sniffHead tells a file by its first bytes: superblocks first, since a

@@ -19,29 +19,30 @@ type opener struct {
 // open returns where the contents of n are. The result is valid until the next
 // open or close.
 func (o *opener) open(n *Inode) (io.ReaderAt, int64, error) {
-	if n.content.dir == nil {
+	h := n.content.host
+	if h == nil {
 		if n.content.ra == nil {
 			return eofReaderAt{}, 0, nil
 		}
 		return n.content.ra, n.content.off, nil
 	}
 	o.closeFile()
-	dirPath, name := path.Split(n.content.path)
-	if o.dir == nil || o.src != n.content.dir || o.dirPath != dirPath {
+	dirPath, name := path.Split(h.path)
+	if o.dir == nil || o.src != h.dir || o.dirPath != dirPath {
 		o.closeDir()
 		sub := path.Clean(dirPath)
-		dir, err := n.content.dir.root.OpenRoot(sub)
+		dir, err := h.dir.root.OpenRoot(sub)
 		if err != nil {
-			return nil, 0, n.content.dir.fault(sub, err)
+			return nil, 0, h.dir.fault(sub, err)
 		}
-		o.src, o.dirPath, o.dir = n.content.dir, dirPath, dir
+		o.src, o.dirPath, o.dir = h.dir, dirPath, dir
 	}
 	f, err := openRegular(o.dir, name)
 	if err != nil {
-		return nil, 0, n.content.dir.fault(n.content.path, err)
+		return nil, 0, h.dir.fault(h.path, err)
 	}
 	o.file = f
-	return changed{f, n.content.dir, n.content.path}, 0, nil
+	return changed{f, h}, 0, nil
 }
 
 func (o *opener) close() error {
@@ -69,18 +70,17 @@ func (o *opener) closeDir() {
 // changed reads a file of a directory source and words its early end.
 type changed struct {
 	f    *os.File
-	src  *dirSource
-	path string
+	host *hostFile
 }
 
 func (c changed) ReadAt(p []byte, off int64) (int, error) {
 	n, err := c.f.ReadAt(p, off)
 	if err == io.EOF && n < len(p) {
 		return n, fmt.Errorf("pack %s: the file became shorter while it was read; stop what writes to it and try again",
-			c.src.join(c.path))
+			c.host.dir.join(c.host.path))
 	}
 	if err != nil && err != io.EOF {
-		return n, c.src.fault(c.path, err)
+		return n, c.host.dir.fault(c.host.path, err)
 	}
 	return n, nil
 }

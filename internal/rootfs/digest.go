@@ -35,14 +35,15 @@ func (t *Tree) Digest(ctx context.Context) (string, error) {
 				writeInts(h, uint64(n.children[name].node.num))
 			}
 		}
-		if s := n.content.stamp; s != (stamp{}) {
-			if !n.IsDir() { // a directory's names and metadata are all there is to it
-				writeInts(h, s.device, s.ino, uint64(s.ctime))
-			}
-		} else if n.IsRegular() {
-			if err := hashContent(ctx, h, n, buf); err != nil {
-				return "", err
-			}
+		if !n.IsRegular() {
+			continue // there is no more to it
+		}
+		if host := n.content.host; host != nil {
+			writeInts(h, host.stamp.device, host.stamp.ino, uint64(host.stamp.ctime))
+			continue
+		}
+		if err := hashContent(ctx, h, n, buf); err != nil {
+			return "", err
 		}
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil

@@ -169,14 +169,13 @@ func (w *dirWalker) entry(dir *os.Root, rel, name string, node *Inode, depth int
 
 // inode makes the inode of one file; name is its name in dir.
 func (w *dirWalker) inode(dir *os.Root, rel, name string, st fileStat) (*Inode, error) {
-	n := &Inode{Mode: st.mode, UID: st.uid, GID: st.gid, Mtime: st.mtime, content: content{stamp: st.stamp}}
+	n := &Inode{Mode: st.mode, UID: st.uid, GID: st.gid, Mtime: st.mtime, content: content{host: &hostFile{w.src, rel, st.stamp}}}
 	if w.euid != 0 && st.uid == uint32(w.euid) {
 		n.UID, n.GID = 0, 0
 	}
 	switch st.mode & ModeType {
 	case ModeRegular:
 		n.Size = st.size
-		n.content.dir, n.content.path = w.src, rel
 	case ModeSymlink:
 		target, err := dir.Readlink(name)
 		if err != nil {

@@ -1,11 +1,13 @@
 package rootfs
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path"
@@ -44,7 +46,12 @@ func listEROFS(t *testing.T, name string) listing {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	img, err := erofs.Open(f)
+	return readEROFS(t, f)
+}
+
+func readEROFS(t *testing.T, r io.ReaderAt) listing {
+	t.Helper()
+	img, err := erofs.Open(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +66,8 @@ func listEROFS(t *testing.T, name string) listing {
 		}
 		s := seen{mode: linuxMode(st.Mode), uid: st.UID, gid: st.GID, nlink: uint32(st.Nlink), sec: int64(st.Mtime), nsec: int(st.MtimeNs)}
 		for k, v := range st.Xattrs {
-			s.xattrs = append(s.xattrs, Xattr{k, v})
+			// go-erofs ends the ACLs' names, which have no second part, with a dot.
+			s.xattrs = append(s.xattrs, Xattr{strings.TrimSuffix(k, "."), v})
 		}
 		if groups[st.Ino] == "" {
 			groups[st.Ino] = p
@@ -236,9 +244,10 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// writers are all ways to write a tree.
+// writers are both ways to write a tree; squashfs with several numbers of
+// workers, which must not show.
 func writers() map[string]func(testing.TB, *Tree) []byte {
-	w := map[string]func(testing.TB, *Tree) []byte{
+	return map[string]func(testing.TB, *Tree) []byte{
 		"erofs": func(t testing.TB, tree *Tree) []byte {
 			var b bytes.Buffer
 			if _, err := WriteEROFS(context.Background(), &b, tree, EROFSOptions{}); err != nil {
@@ -246,17 +255,21 @@ func writers() map[string]func(testing.TB, *Tree) []byte {
 			}
 			return b.Bytes()
 		},
-	}
-	for _, workers := range []int{1, 5} {
-		w["squashfs"] = func(t testing.TB, tree *Tree) []byte {
-			b, err := os.ReadFile(writeSquashFS(t, tree, SquashFSOptions{Workers: workers, BlockSize: 4096}))
-			if err != nil {
-				t.Fatal(err)
+		"squashfs": func(t testing.TB, tree *Tree) []byte {
+			var first []byte
+			for _, workers := range []int{1, 2, 5} {
+				b, err := os.ReadFile(writeSquashFS(t, tree, SquashFSOptions{Workers: workers, BlockSize: 4096}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if first != nil && !bytes.Equal(b, first) {
+					t.Errorf("the image depends on the number of workers (%d)", workers)
+				}
+				first = b
 			}
-			return b
-		}
+			return first
+		},
 	}
-	return w
 }
 
 // failWriter fails after n bytes, in either way of writing.
@@ -306,4 +319,43 @@ func TestTimes(t *testing.T) {
 	}
 	got = listEROFS(t, writeEROFS(t, tree, EROFSOptions{}))
 	list(t, tree).diff(t, got)
+}
+
+// TestACL keeps what EROFS has a place for, and says what squashfs hasn't.
+func TestACL(t *testing.T) {
+	acl := "\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x04\x00\x04\x00\xff\xff\xff\xff\x20\x00\x04\x00\xff\xff\xff\xff"
+	warned := ""
+	tree := NewTree(Options{Warn: func(s string) { warned += s }})
+	defer tree.Close()
+	in := layer(t, entry{name: "d/", typ: tar.TypeDir, mode: 0o755, xattr: map[string]string{aclAccess: acl, aclDefault: acl, "user.x": "y"}})
+	if err := tree.AddLayer(context.Background(), "x", bytes.NewReader(in)); err != nil {
+		t.Fatal(err)
+	}
+	list(t, tree).diff(t, listEROFS(t, writeEROFS(t, tree, EROFSOptions{})))
+	if warned != "" {
+		t.Errorf("EROFS warned: %s", warned)
+	}
+	got := listSquashFS(t, writeSquashFS(t, tree, SquashFSOptions{}))
+	if !strings.Contains(got["/d"], `[{"x" "y"}]`) || !strings.Contains(warned, "2 are left out") {
+		t.Errorf("squashfs has %s; warned %q", got["/d"], warned)
+	}
+}
+
+// TestWorkers compares images of a tree with many blocks, some of which don't
+// compress.
+func TestWorkers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var entries []entry
+	for i := range 60 {
+		b := make([]byte, 1000*i)
+		for j := range b {
+			b[j] = byte(rng.IntN(1 + i*4))
+		}
+		entries = append(entries, file(fmt.Sprint(i), string(b)))
+	}
+	tree := mustApply(t, layer(t, entries...))
+	if img := writers()["squashfs"](t, tree); len(img) < 1<<20 {
+		t.Errorf("the image has only %d bytes", len(img))
+	}
+	lesser(t, tree).diff(t, listSquashFS(t, writeSquashFS(t, tree, SquashFSOptions{BlockSize: 4096})))
 }

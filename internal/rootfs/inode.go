@@ -48,24 +48,25 @@ type Xattr struct {
 	Name, Value string
 }
 
-// content says where the bytes of a regular file are: in a file that stays
-// open, or at a path beneath the directory that the tree was read from.
+// content says where the bytes of a regular file are: in ra from off, or in a
+// file of the host.
 type content struct {
 	ra   io.ReaderAt
 	off  int64
-	dir  *dirSource
-	path string
+	host *hostFile
+}
 
-	// What the file looked like when the directory was read; part of the
-	// tree's digest.
+// hostFile is what an inode came from in a directory source.
+type hostFile struct {
+	dir   *dirSource
+	path  string // beneath dir, with slashes
 	stamp stamp
 }
 
 // stamp changes whenever a file of a directory source may have changed.
 type stamp struct {
-	ino    uint64
-	ctime  int64 // nanoseconds
-	device uint64
+	device, ino uint64
+	ctime       int64 // nanoseconds
 }
 
 // dirent binds a name to an inode; layer is the layer that said so last.
@@ -100,5 +101,5 @@ func newDir(layer int32) *Inode {
 // setMeta takes everything but the children from m.
 func (n *Inode) setMeta(m *Inode) {
 	n.Mode, n.UID, n.GID, n.Mtime, n.Xattrs = m.Mode, m.UID, m.GID, m.Mtime, m.Xattrs
-	n.content.stamp = m.content.stamp
+	n.content.host = m.content.host
 }

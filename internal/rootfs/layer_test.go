@@ -308,8 +308,8 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// FuzzLayer applies any bytes as a second layer: an error or a tree that can be
-// written, never a panic.
+// FuzzLayer applies any bytes as a second layer: an error, or a tree that both
+// writers take and that another reader finds again.
 func FuzzLayer(f *testing.F) {
 	f.Add(layer(f, file("a/b", "1"), symlink("c", "a"), hardlink("d", "c/b"), file("c/.wh.b", ""), file("a/.wh..wh..opq", "")))
 	f.Add(layer(f, entry{name: "x", typ: tar.TypeChar, major: 1, minor: 2, xattr: map[string]string{"user.a": "b"}}))
@@ -318,19 +318,29 @@ func FuzzLayer(f *testing.F) {
 	f.Add([]byte("garbage"))
 	base := layer(f, file("a/b", "0"), file("a/c", "0"), symlink("s", "a"), dir("d/e/f"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, r := range []io.Reader{bytes.NewReader(data), struct{ io.Reader }{bytes.NewReader(data)}} {
+		ctx := context.Background()
+		var images [2]string
+		for i, r := range []io.Reader{bytes.NewReader(data), struct{ io.Reader }{bytes.NewReader(data)}} {
 			tree := NewTree(Options{MaxBytes: 8 << 20, TempDir: os.TempDir()})
 			defer tree.Close()
-			ctx := context.Background()
 			if err := tree.AddLayer(ctx, "base", bytes.NewReader(base)); err != nil {
 				t.Fatal(err)
 			}
 			if err := tree.AddLayer(ctx, "fuzz", r); err != nil {
 				continue
 			}
-			if _, err := WriteEROFS(ctx, io.Discard, tree, EROFSOptions{}); err != nil {
-				t.Fatalf("a tree that was taken can't be written: %v", err)
+			var img bytes.Buffer
+			if _, err := WriteEROFS(ctx, &img, tree, EROFSOptions{}); err != nil {
+				t.Fatalf("a tree that was taken can't be written as EROFS: %v", err)
 			}
+			images[i] = img.String()
+			list(t, tree).diff(t, readEROFS(t, bytes.NewReader(img.Bytes())))
+			if _, err := WriteSquashFS(ctx, &failWriter{1 << 40}, tree, SquashFSOptions{BlockSize: 4096, Workers: 1}); err != nil {
+				t.Fatalf("a tree that was taken can't be written as squashfs: %v", err)
+			}
+		}
+		if images[0] != images[1] {
+			t.Error("a file and a stream of the same bytes give different images")
 		}
 	})
 }

@@ -124,3 +124,15 @@ func TestRealTree(t *testing.T) {
 	list(t, tree).diff(t, listMounted(t, mount(t, "erofs", writeEROFS(t, tree, EROFSOptions{}))))
 	listAs(t, tree, func(s *seen) { s.nsec = 0 }).diff(t, listMounted(t, mount(t, "squashfs", writeSquashFS(t, tree, SquashFSOptions{}))))
 }
+
+// TestKernelACL has the kernel read an access control list.
+func TestKernelACL(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	acl := "\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\xe8\x03\x00\x00" + // user 1000 may read
+		"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x04\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
+	tree := mustApply(t, layer(t, entry{name: "f", body: "x", mode: 0o640, xattr: map[string]string{aclAccess: acl}}))
+	got := listMounted(t, mount(t, "erofs", writeEROFS(t, tree, EROFSOptions{})))
+	list(t, tree).diff(t, got)
+}

@@ -15,7 +15,7 @@ const (
 	maxPath    = 4095     // bytes in a path or a symlink's target: PATH_MAX less its NUL
 	maxDepth   = 2048     // directories above a file: a path of maxPath bytes can't name deeper
 	maxLinks   = 40       // symbolic links followed on the way: MAXSYMLINKS of Linux
-	maxEntries = 8 << 20  // entries over all layers
+	maxEntries = 4 << 20  // entries over all layers
 	maxXattrs  = 64 << 10 // bytes of names and values on one file: XATTR_LIST_MAX, XATTR_SIZE_MAX
 
 	defaultMaxBytes = 512 << 30

@@ -57,7 +57,7 @@ type conn struct {
 	readable bool   // reading may give something: nobody has said EAGAIN since
 	eof      bool   // it sends nothing more
 	deaf     bool   // it reads nothing more: writing failed
-	hup      bool   // both directions of its socket are shut, as far as it goes
+	hup      bool   // both directions of its socket are shut (EPOLLHUP): it has closed, or as good as
 	pending  buffer // what it has not taken yet
 	blocked  bool   // epoll watches for room to write
 	tries    int    // of connect, in stateConnecting
@@ -131,7 +131,7 @@ func (c *conn) next(late bool) (op, uint32, bool) {
 	return 0, 0, false
 }
 
-// sent takes note of a packet to the guest.
+// wrote takes note of a packet to the guest.
 func (c *conn) wrote(o op, flags, payload uint32) {
 	c.owes &^= oweCredit // every packet has the counters
 	switch o {

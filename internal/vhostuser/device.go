@@ -129,6 +129,11 @@ func listenUnix(path string) (int, error) {
 // protocol or the guest's memory is taken away. Whatever the guest does, it
 // goes on. When it returns, nothing that it started or opened is left.
 //
+// The rule for what a guest sends last: whatever is in its ring when QEMU ends is
+// delivered. A guest's own kernel may hold some of it back for a moment, so that
+// a program there that must be sure closes its direction and reads to EOF before
+// it powers off.
+//
 // One Serve runs at a time; a later one serves a new machine.
 func (d *Device) Serve(ctx context.Context, front *os.File) error {
 	defer front.Close()

@@ -308,8 +308,10 @@ func TestCreditExhaustion(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { c.Write(fromGuest); c.CloseWrite() })
 
-	var stalledGuest *guestConn
-	wg.Go(func() { stalledGuest, _ = g.dial(6) })
+	stalledGuest, err := g.dial(6)
+	if err != nil {
+		t.Fatal(err)
+	}
 	hostEnd, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -326,7 +328,7 @@ func TestCreditExhaustion(t *testing.T) {
 	waitFor(t, "the guest's buffer to fill", func() bool {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return stalledGuest != nil && len(stalledGuest.in) > int(g.bufAlloc)-minWindow
+		return len(stalledGuest.in) > int(g.bufAlloc)-minWindow
 	})
 
 	// Others are not held up.

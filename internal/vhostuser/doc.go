@@ -19,7 +19,9 @@
 //	message, session  what the front end (QEMU) asks: memory, rings, features
 //	packet, credit    the virtio-vsock header, flow control
 //	conn              the state of one connection: what it owes to whom
-//	muxer, host       connections, the packets of the guest, the host's sockets
+//	muxer             all connections, their deadlines and their ends
+//	guest, deliver    packets from the guest, packets to the guest
+//	host              the sockets of the host
 //	loop, timer       epoll and deadlines
 //
 // Whatever the guest writes in its rings is hostile. A ring that breaks the

@@ -76,7 +76,7 @@ type muxer struct {
 	open      int // connections in slots
 	byKey     map[connKey]*conn
 	nextPort  uint32
-	waiting   queue // connections that have something for the guest
+	waiting   fifo // connections that have something for the guest
 	resets    []resetPacket
 	timers    timers
 	segments  [][]byte // scratch
@@ -326,17 +326,17 @@ func (m *muxer) hostPort(guest uint32) connKey {
 // listenerPath is where the host listens for what the guest dials.
 func (m *muxer) listenerPath(port uint32) string { return fmt.Sprintf("%s_%d", m.path, port) }
 
-// A queue is a first-in, first-out list of connections.
-type queue struct {
+// A fifo is a first-in, first-out list of connections.
+type fifo struct {
 	conns []*conn
 	head  int
 }
 
-func (q *queue) push(c *conn) { q.conns = append(q.conns, c) }
+func (q *fifo) push(c *conn) { q.conns = append(q.conns, c) }
 
-func (q *queue) len() int { return len(q.conns) - q.head }
+func (q *fifo) len() int { return len(q.conns) - q.head }
 
-func (q *queue) pop() *conn {
+func (q *fifo) pop() *conn {
 	c := q.conns[q.head]
 	q.conns[q.head] = nil
 	if q.head++; q.head == len(q.conns) {

@@ -270,8 +270,8 @@ func TestHostPorts(t *testing.T) {
 	delete(b.byKey, connKey{firstHostPort, 5})
 }
 
-func TestQueue(t *testing.T) {
-	var q queue
+func TestFIFO(t *testing.T) {
+	var q fifo
 	in, out := int32(0), int32(0)
 	for round := range 5000 {
 		for range round % 7 {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,13 +96,17 @@ func TestAdopt(t *testing.T) {
 		t.Error("a number that may be used again leads to the old process")
 	}
 
-	// A result that is there already: the shell turns into a sleep, which
-	// collects nobody, and leaves a zombie at its end.
-	c, out = shell(t, r, "(exit 9) >/dev/null & echo $!; exec sleep 0.2 >/dev/null")
+	// A result that is there already.
+	c, out = shell(t, r, "(sleep 0.1; exit 9) >/dev/null & echo $!")
 	if pid, err = strconv.Atoi(out); err != nil {
 		t.Fatal(err)
 	}
 	c.Status()
+	for there := false; !there; time.Sleep(time.Millisecond) {
+		r.mu.Lock()
+		_, there = r.ended[pid]
+		r.mu.Unlock()
+	}
 	if got := r.Adopt(pid).Status().ExitStatus(); got != 9 {
 		t.Errorf("the orphan ended with %d", got)
 	}

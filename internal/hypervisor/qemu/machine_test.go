@@ -83,9 +83,9 @@ func TestMachineOptions(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	clock := `tsc_early_khz=\d{6,7} `
+	steady, clock := `tsc=reliable no_timer_check `, `tsc_early_khz=\d{6,7} `
 	if runtime.GOARCH != "amd64" {
-		clock = ""
+		steady, clock = "", ""
 	}
 	for _, tc := range []struct {
 		line, accel string
@@ -94,10 +94,10 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"", accelKVM, 1, `console=ttyS0 reboot=t panic=-1`},
 		{"quiet", accelKVM, 4, `console=ttyS0 reboot=t panic=-1 quiet`},
-		{"quiet", accelTCG, 1, `console=ttyS0 reboot=t panic=-1 ` + clock + `quiet`},
-		{"quiet", accelTCG, 2, `console=ttyS0 reboot=t panic=-1 ` + map[bool]string{true: "tsc=reliable "}[clock != ""] + clock + `quiet`},
-		{"console=hvc0 panic=5 reboot=k tsc_early_khz=1 tsc=unstable", accelTCG, 2, `console=hvc0 panic=5 reboot=k tsc_early_khz=1 tsc=unstable`},
-		{"tsc-early-khz=1", accelTCG, 1, `console=ttyS0 reboot=t panic=-1 tsc-early-khz=1`},
+		{"quiet", accelTCG, 1, `console=ttyS0 reboot=t panic=-1 ` + steady + clock + `quiet`},
+		{"quiet", accelTCG, 2, `console=ttyS0 reboot=t panic=-1 ` + steady + clock + `quiet`},
+		{"console=hvc0 panic=5 reboot=k tsc_early_khz=1 tsc=unstable no_timer_check", accelTCG, 2, `console=hvc0 panic=5 reboot=k tsc_early_khz=1 tsc=unstable no_timer_check`},
+		{"tsc-early-khz=1", accelTCG, 1, `console=ttyS0 reboot=t panic=-1 ` + steady + `tsc-early-khz=1`},
 		{"a -- panic=3 b", accelKVM, 1, `console=ttyS0 reboot=t panic=-1 a -- panic=3 b`},
 		{`a="two  words"`, accelKVM, 1, `console=ttyS0 reboot=t panic=-1 a="two  words"`},
 	} {

@@ -1,0 +1,125 @@
+//go:build linux
+
+package agent
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"bake/internal/wire"
+)
+
+// A pipeConn is a connection in memory.
+type pipeConn struct{ net.Conn }
+
+func (pipeConn) CloseWrite() error { return nil }
+
+// A recorder is a command and a terminal.
+type recorder struct {
+	mu      sync.Mutex
+	signals []unix.Signal
+	sizes   [][2]uint16
+	err     error
+}
+
+func (r *recorder) Signal(s unix.Signal) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.signals = append(r.signals, s)
+	return r.err
+}
+
+func (r *recorder) Resize(rows, cols uint16) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sizes = append(r.sizes, [2]uint16{rows, cols})
+	return r.err
+}
+
+// newTestControl returns a control and the host's end. The power-off that the
+// end of the connection brings is counted.
+func newTestControl(t *testing.T) (*control, func(wire.HostMessage)) {
+	t.Helper()
+	guest, host := net.Pipe()
+	gone := make(chan struct{})
+	c := newControl(pipeConn{guest}, newLogger(), func() { close(gone) })
+	t.Cleanup(func() {
+		host.Close()
+		<-gone
+	})
+	return c, func(m wire.HostMessage) {
+		t.Helper()
+		if err := wire.WriteHostMessage(host, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sync waits until everything sent was received: the pipe has no buffer, and
+// this message is read only after the one before was dealt with.
+func flush(send func(wire.HostMessage)) {
+	send(wire.HostMessage{Type: "nothing"})
+	send(wire.HostMessage{Type: "nothing"})
+}
+
+func TestSignalsWaitForTheCommand(t *testing.T) {
+	c, send := newTestControl(t)
+	send(wire.HostMessage{Type: wire.HostSignal, Signal: "SIGTERM"})
+	send(wire.HostMessage{Type: wire.HostSignal, Signal: "nonsense"})
+	send(wire.HostMessage{Type: wire.HostSignal, Signal: "9"})
+	flush(send)
+	r := new(recorder)
+	c.setCommand(r)
+	send(wire.HostMessage{Type: wire.HostSignal, Signal: "RTMIN+1"})
+	flush(send)
+	c.setCommand(nil)
+	send(wire.HostMessage{Type: wire.HostSignal, Signal: "HUP"})
+	flush(send)
+	if want := []unix.Signal{unix.SIGTERM, unix.SIGKILL, 35}; !slices.Equal(r.signals, want) {
+		t.Errorf("the command got %v, want %v", r.signals, want)
+	}
+}
+
+func TestEarlySignalsAreBounded(t *testing.T) {
+	c, send := newTestControl(t)
+	for range 2 * signalQueue {
+		send(wire.HostMessage{Type: wire.HostSignal, Signal: "HUP"})
+	}
+	flush(send)
+	r := &recorder{err: errors.New("the command minds")}
+	c.setCommand(r)
+	if len(r.signals) != signalQueue {
+		t.Errorf("%d signals were kept", len(r.signals))
+	}
+}
+
+func TestResizeWaitsForTheTerminal(t *testing.T) {
+	c, send := newTestControl(t)
+	send(wire.HostMessage{Type: wire.HostResize, Rows: 1, Cols: 2})
+	send(wire.HostMessage{Type: wire.HostResize, Rows: 3, Cols: 4})
+	flush(send)
+	r := new(recorder)
+	c.setTerminal(r)
+	send(wire.HostMessage{Type: wire.HostResize, Rows: 5, Cols: 6})
+	flush(send)
+	if want := [][2]uint16{{3, 4}, {5, 6}}; !slices.Equal(r.sizes, want) {
+		t.Errorf("the terminal got %v, want %v", r.sizes, want)
+	}
+}
+
+func TestDone(t *testing.T) {
+	c, send := newTestControl(t)
+	select {
+	case <-c.finished.Done():
+		t.Error("the host is said to be done before it is")
+	default:
+	}
+	send(wire.HostMessage{Type: wire.HostDone})
+	send(wire.HostMessage{Type: wire.HostDone})
+	c.waitForDone()
+}

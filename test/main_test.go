@@ -23,7 +23,8 @@
 //	resize NAME ROWS COLS        changes the terminal's size
 //	signal NAME SIGNAL           sends a signal to the program itself
 //	killvmm NAME                 kills the hypervisor below it with SIGKILL
-//	finish NAME CODE             waits for the end, which must be as said; on a
+//	finish NAME CODE             waits for the end, which must be as said, for a
+//	                             signal by its name or as a shell does; on a
 //	                             terminal, its mode must be what it was before
 //	clean [processes]            nothing of this script is left: no process and,
 //	                             without the argument, no file of bake's either

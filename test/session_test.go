@@ -155,6 +155,10 @@ func (s *session) wait() {
 	s.waitErr = s.cmd.Wait()
 	if s.master == nil {
 		s.out.end()
+	} else {
+		// The terminal is still open, for the look at its mode; what was written
+		// last is on its way.
+		time.AfterFunc(5*time.Second, s.out.end)
 	}
 	s.err.end()
 	close(s.ended)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,6 +42,9 @@ type guest struct {
 	append      string
 	noSerial    bool
 	noDone      bool
+	noVsock     bool
+	stuckStdout bool
+	killed      atomic.Bool
 	// onStarted runs when the container does, onHello and onExit with those
 	// messages.
 	onStarted, onHello, onExit func(g *guest)
@@ -56,7 +60,7 @@ type guest struct {
 	stdout, stderr, console bytes.Buffer
 	messages                []wire.GuestMessage
 	times                   map[string]time.Duration
-	outputs                 sync.WaitGroup
+	unstick                 sync.WaitGroup // held while the guest runs
 }
 
 func (g *guest) send(m wire.HostMessage) {
@@ -146,8 +150,10 @@ func (g *guest) boot() *guest {
 	g.qemu = exec.CommandContext(ctx, "qemu-system-x86_64", g.arguments(ephemeral)...)
 	g.qemu.ExtraFiles = []*os.File{os.NewFile(uintptr(pair[1]), "back")}
 	g.qemu.Stdout, g.qemu.Stderr = &g.console, &g.console
+	g.unstick.Add(1)
 	start = time.Now()
 	err = g.qemu.Run()
+	g.unstick.Done()
 	mark("end")
 	g.qemu.ExtraFiles[0].Close()
 	if ctx.Err() != nil {
@@ -232,6 +238,10 @@ func (g *guest) serveConsole(c net.Conn) {
 			g.tty = c
 			g.mu.Unlock()
 		}
+		if g.stuckStdout {
+			g.unstick.Wait()
+			return
+		}
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := c.Read(buf)
@@ -309,7 +319,9 @@ func (g *guest) arguments(ephemeral string) []string {
 		"-global", "virtio-mmio.force-legacy=false",
 		"-kernel", kernel, "-initrd", initrdFile,
 		"-append", "console=ttyS0 reboot=t panic=-1 " + g.append,
-		"-chardev", "socket,id=vs,fd=3", "-device", vsockDevice + ",chardev=vs",
+	}
+	if !g.noVsock {
+		args = append(args, "-chardev", "socket,id=vs,fd=3", "-device", vsockDevice+",chardev=vs")
 	}
 	if !g.noSerial {
 		args = append(args, "-serial", "stdio")

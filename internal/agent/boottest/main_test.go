@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	// The agent that is built is the one that is here.
+	_ "bake/internal/agent"
 	"bake/internal/initrd"
 )
 
@@ -127,7 +129,7 @@ func makeImage(dir string) (string, error) {
 		"bin/notexec":     {"#!/bin/sh\n", 0o644},
 		"bin/garbage":     {"\x7fELF, or not\n", 0o755},
 		"bin/nointerp":    {"#!/no/such/interpreter\n", 0o755},
-		"bin/init":        {"#!/bin/sh\necho pid $$\ntrap 'echo got TERM; exit 5' TERM\nwhile :; do sleep 1; done\n", 0o755},
+		"bin/init":        {"#!/bin/sh\ntrap 'echo got TERM; exit 5' TERM\necho pid $$\nwhile :; do sleep 1; done\n", 0o755},
 		"data/a/b":        {"deep\n", 0o644},
 	} {
 		path := filepath.Join(root, name)

@@ -420,6 +420,9 @@ func TestNoReboot(t *testing.T) {
 
 // Without any console the agent has no streams of its own.
 func TestNoConsole(t *testing.T) {
+	if !microvm() {
+		t.Skip("only microvm can do without a serial port")
+	}
 	g := newGuest(t, "echo", "hi")
 	g.noSerial = true
 	g.append = "quiet 8250.nr_uarts=0"
@@ -458,10 +461,6 @@ func TestPorts(t *testing.T) {
 // An image of one file.
 func TestScratch(t *testing.T) {
 	root := t.TempDir()
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
 	if out, err := exec.Command("cp", busybox, filepath.Join(root, "busybox")).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -147,7 +147,7 @@ func (g *guest) boot() *guest {
 
 	ephemeral := filepath.Join(dir, "ephemeral")
 	makeEphemeral(t, ephemeral)
-	g.qemu = exec.CommandContext(ctx, "qemu-system-x86_64", g.arguments(ephemeral)...)
+	g.qemu = exec.CommandContext(ctx, qemus[arch], g.arguments(ephemeral)...)
 	g.qemu.ExtraFiles = []*os.File{os.NewFile(uintptr(pair[1]), "back")}
 	g.qemu.Stdout, g.qemu.Stderr = &g.console, &g.console
 	g.unstick.Add(1)
@@ -294,31 +294,39 @@ func (g *guest) serveControl(c net.Conn, mark func(string)) {
 	}
 }
 
+var qemus = map[string]string{"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
+
+// microvm says whether the guest is booted on that machine, which has no PCI.
+func microvm() bool { return arch == "amd64" && modules == "" }
+
 func (g *guest) arguments(ephemeral string) []string {
 	disk := func(id, file string, readOnly bool) []string {
-		device := "virtio-blk-device"
-		if modules != "" {
-			device = "virtio-blk-pci"
+		device := "virtio-blk-pci"
+		if microvm() {
+			device = "virtio-blk-device"
 		}
 		return []string{
 			"-drive", fmt.Sprintf("id=%s,file=%s,format=raw,if=none,readonly=%v,discard=unmap", id, file, map[bool]string{true: "on", false: "off"}[readOnly]),
 			"-device", device + ",drive=" + id,
 		}
 	}
-	machine, vsockDevice := "microvm,acpi=off,x-option-roms=off", "vhost-user-vsock-device"
-	if g.noSerial {
-		machine += ",isa-serial=off"
-	}
-	if modules != "" {
-		machine, vsockDevice = "q35", "vhost-user-vsock-pci"
+	machine, cpu, console, vsockDevice := "q35", "max,-erms", "ttyS0", "vhost-user-vsock-pci"
+	switch {
+	case microvm():
+		machine, vsockDevice = "microvm,acpi=off,x-option-roms=off", "vhost-user-vsock-device"
+		if g.noSerial {
+			machine += ",isa-serial=off"
+		}
+	case arch == "arm64":
+		machine, cpu, console = "virt", "max,pauth-impdef=on", "ttyAMA0"
 	}
 	args := []string{
-		"-M", machine + ",memory-backend=mem", "-accel", "tcg", "-cpu", "max,-erms", "-m", fmt.Sprint(g.memory), "-smp", "1",
+		"-M", machine + ",memory-backend=mem", "-accel", "tcg", "-cpu", cpu, "-m", fmt.Sprint(g.memory), "-smp", "1",
 		"-object", fmt.Sprintf("memory-backend-memfd,id=mem,size=%dM,share=on", g.memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-global", "virtio-mmio.force-legacy=false",
 		"-kernel", kernel, "-initrd", initrdFile,
-		"-append", "console=ttyS0 reboot=t panic=-1 " + g.append,
+		"-append", "console=" + console + " reboot=t panic=-1 " + g.append,
 	}
 	if !g.noVsock {
 		args = append(args, "-chardev", "socket,id=vs,fd=3", "-device", vsockDevice+",chardev=vs")

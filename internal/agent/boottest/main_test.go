@@ -16,7 +16,7 @@ import (
 )
 
 // What all guests are made of.
-var kernel, runc, modules, initrdFile, image string
+var kernel, runc, modules, busybox, arch, initrdFile, image string
 
 func TestMain(m *testing.M) {
 	code, err := prepare(m)
@@ -32,6 +32,15 @@ func prepare(m *testing.M) (int, error) {
 	if kernel == "" || runc == "" {
 		return 0, fmt.Errorf("set BAKE_TEST_KERNEL to a guest kernel and BAKE_TEST_RUNC to a static runc")
 	}
+	var err error
+	if busybox = os.Getenv("BAKE_TEST_BUSYBOX"); busybox == "" {
+		if busybox, err = exec.LookPath("busybox"); err != nil {
+			return 0, err
+		}
+	}
+	if arch = os.Getenv("BAKE_TEST_ARCH"); arch == "" {
+		arch = "amd64"
+	}
 	dir, err := os.MkdirTemp("", "boottest")
 	if err != nil {
 		return 0, err
@@ -39,7 +48,7 @@ func prepare(m *testing.M) (int, error) {
 	defer os.RemoveAll(dir)
 	agent := filepath.Join(dir, "bake-agent")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", agent, "bake/cmd/bake-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("build the agent: %w: %s", err, out)
 	}
@@ -100,14 +109,10 @@ func makeImage(dir string) (string, error) {
 			return "", err
 		}
 	}
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return "", err
-	}
 	if err := exec.Command("cp", busybox, filepath.Join(root, "bin/busybox")).Run(); err != nil {
 		return "", err
 	}
-	applets, err := exec.Command(busybox, "--list").Output()
+	applets, err := exec.Command("busybox", "--list").Output()
 	if err != nil {
 		return "", err
 	}

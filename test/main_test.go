@@ -37,6 +37,7 @@
 package test
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -47,6 +48,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
+
+// goOn shows all failures of a script at once, for who writes one.
+var goOn = flag.Bool("go-on", false, "go on after the first failure of a script")
 
 func TestScripts(t *testing.T) {
 	l, err := newLab(t.TempDir())
@@ -59,6 +63,7 @@ func TestScripts(t *testing.T) {
 		Setup:              l.setup,
 		Cmds:               commands(),
 		RequireUniqueNames: true,
+		ContinueOnError:    *goOn,
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
 				return os.Getuid() == 0, nil
@@ -73,7 +78,8 @@ type lab struct {
 	dir      string // for everything below
 	run      string // for runtime directories; a short path
 	bin      string // the programs under test, and probe
-	kernel   string // the kernel bundle, or empty
+	kernels  string // a copy of the machine's kernel store
+	kernel   string // the kernel bundle that apps get, or empty
 	registry *registry
 }
 
@@ -121,6 +127,14 @@ func (l *lab) collect() error {
 	if err := buildProbe(filepath.Join(l.bin, "probe")); err != nil {
 		return err
 	}
+	machine, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
+	l.kernels = filepath.Join(l.dir, "kernels")
+	if err := os.CopyFS(l.kernels, os.DirFS(filepath.Join(machine, "bake", "kernel"))); err != nil {
+		return fmt.Errorf("the tests need a kernel in bake's cache: run `make kernel kernel-debian` first (%w)", err)
+	}
 	kernel := os.Getenv("BAKE_TEST_KERNEL")
 	if kernel == "" {
 		return nil
@@ -128,9 +142,9 @@ func (l *lab) collect() error {
 	if info, err := os.Stat(kernel); err == nil && !info.IsDir() {
 		kernel = filepath.Dir(kernel)
 	}
-	l.kernel = filepath.Join(l.dir, "kernel")
-	if err := os.CopyFS(l.kernel, os.DirFS(kernel)); err != nil {
-		return fmt.Errorf("the tests need the kernel that BAKE_TEST_KERNEL names: run `make kernel` first (%w)", err)
+	l.kernel = filepath.Join(l.kernels, filepath.Base(kernel))
+	if _, err := os.Stat(l.kernel); err != nil {
+		return fmt.Errorf("BAKE_TEST_KERNEL names %s, which is no kernel in bake's cache (%w)", kernel, err)
 	}
 	return nil
 }
@@ -142,8 +156,8 @@ func (l *lab) close() {
 	os.RemoveAll(l.run)
 }
 
-// setup gives each script a home, a cache and a runtime directory of its own.
-// Only the kernels in the cache are the machine's.
+// setup gives each script a home, a cache and a runtime directory of its own. In
+// the cache are the kernels of the machine.
 func (l *lab) setup(env *testscript.Env) error {
 	for d := env.WorkDir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o755); err != nil {
@@ -167,11 +181,7 @@ func (l *lab) setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	store := filepath.Join(machine, "bake", "kernel")
-	if err := os.MkdirAll(store, 0o755); err != nil {
-		return err
-	}
-	if err := os.Symlink(store, filepath.Join(cache, "bake", "kernel")); err != nil {
+	if err := os.Symlink(l.kernels, filepath.Join(cache, "bake", "kernel")); err != nil {
 		return err
 	}
 	env.Setenv("PATH", l.bin+":"+os.Getenv("PATH"))
@@ -184,7 +194,6 @@ func (l *lab) setup(env *testscript.Env) error {
 	// What scripts name.
 	env.Setenv("REGISTRY", l.registry.addr)
 	env.Setenv("BIN", l.bin)
-	env.Setenv("KERNELS", store)
 	env.Setenv("SOURCE", sourceDir())
 	env.Setenv("MACHINE_CACHE", filepath.Join(machine, "bake"))
 	for _, key := range []string{"PORT1", "PORT2"} {

@@ -44,8 +44,15 @@ func newScript(l *lab, env *testscript.Env) (*script, error) {
 	if err := os.Mkdir(s.userRuntime(), 0o700); err != nil {
 		return nil, err
 	}
+	cache := filepath.Join(s.user, ".cache", "bake")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(l.kernels, filepath.Join(cache, "kernel")); err != nil {
+		return nil, err
+	}
 	if os.Getuid() == 0 {
-		for _, dir := range []string{s.user, s.userRuntime()} {
+		for _, dir := range []string{s.user, filepath.Dir(cache), cache, s.userRuntime()} {
 			if err := os.Chown(dir, nobody, nobody); err != nil {
 				return nil, err
 			}
@@ -109,11 +116,11 @@ func (s *script) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 func (s *script) becomeUser(cmd *exec.Cmd, env map[string]string) {
 	env["HOME"] = s.user
 	env["TMPDIR"] = s.user
+	env["XDG_CACHE_HOME"] = filepath.Join(s.user, ".cache")
+	env["XDG_RUNTIME_DIR"] = s.userRuntime()
 	if os.Getuid() != 0 {
 		return
 	}
-	env["XDG_CACHE_HOME"] = filepath.Join(s.user, ".cache")
-	env["XDG_RUNTIME_DIR"] = s.userRuntime()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}}
 }
 

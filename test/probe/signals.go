@@ -100,7 +100,9 @@ func raw([]string) error {
 func hang([]string) error {
 	signal.Ignore()
 	fmt.Println("ready")
-	select {}
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 // alloc takes memory until something ends it.

@@ -26,7 +26,7 @@ packages() {
 		;;
 	test)
 		qemu "$native"
-		echo gcc libc6-dev binutils llvm busybox-static erofs-utils e2fsprogs squashfs-tools mmdebstrap debian-archive-keyring redis-tools
+		echo gcc libc6-dev binutils llvm busybox-static zstd xz-utils erofs-utils e2fsprogs squashfs-tools mmdebstrap debian-archive-keyring redis-tools
 		;;
 	bench) echo erofs-utils squashfs-tools ;;
 	*)

@@ -275,6 +275,7 @@ func makeImages(probePath string) (map[string]v1.Image, error) {
 		{"stopped-by-usr1", thisArch(), v1.Config{Cmd: []string{"/bin/probe", "signals", "7"}, StopSignal: "SIGUSR1"}, [][]file{base}},
 		{"stopped-by-37", thisArch(), v1.Config{Cmd: []string{"/bin/probe", "signals", "7"}, StopSignal: "37"}, [][]file{base}},
 		{"no-command", thisArch(), v1.Config{}, [][]file{base}},
+		{"ghost", thisArch(), v1.Config{Cmd: []string{"id"}, User: "ghost"}, [][]file{base}},
 		{"private/busybox", thisArch(), shell, [][]file{base}},
 		{"foreign", otherArch(), shell, [][]file{base}},
 	} {

@@ -1,6 +1,9 @@
 package app
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Exit codes of bake itself, the ones that docker-run(1) uses, so that they
 // differ from what most programs return.
@@ -31,4 +34,10 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func failf(format string, args ...any) error {
 	return &Error{Code: CodeFailed, Err: fmt.Errorf(format, args...)}
+}
+
+// Sentence is err as one line: errors.Join, and errors of other programs,
+// have more.
+func Sentence(err error) string {
+	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 }

@@ -32,7 +32,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	root.SetOut(env.Stdio.Stdout)
 	root.SetErr(env.Stdio.Stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(env.Stdio.Stderr, "bake: %v\n", err)
+		fmt.Fprintf(env.Stdio.Stderr, "bake: %s\n", app.Sentence(err))
 		var e *app.Error
 		if errors.As(err, &e) {
 			return e.Code

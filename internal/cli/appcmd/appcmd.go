@@ -21,7 +21,7 @@ import (
 // Main runs the app in this process's own file and returns its exit code.
 func Main(ctx context.Context, args []string, stdio app.Stdio) int {
 	fail := func(err error) int {
-		fmt.Fprintf(stdio.Stderr, "bake: %v\n", err)
+		fmt.Fprintf(stdio.Stderr, "bake: %s\n", app.Sentence(err))
 		return app.CodeFailed
 	}
 	f, err := payload.OpenSelf()
@@ -50,7 +50,7 @@ func Main(ctx context.Context, args []string, stdio app.Stdio) int {
 	cmd.SetOut(stdio.Stdout)
 	cmd.SetErr(stdio.Stderr)
 	if err := cmd.Execute(); err != nil {
-		fmt.Fprintf(stdio.Stderr, "bake: %v\n", err)
+		fmt.Fprintf(stdio.Stderr, "bake: %s\n", app.Sentence(err))
 		var e *app.Error
 		if errors.As(err, &e) {
 			return e.Code

@@ -4,8 +4,8 @@ package qemu
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -135,7 +135,7 @@ func ask(ctx context.Context, command, env []string) (facts, error) {
 		accels, _ = output(ctx, command, env, "-accel", "help")
 	})
 	wg.Wait()
-	if err := errors.Join(devicesErr, versionErr); err != nil {
+	if err := cmp.Or(devicesErr, versionErr); err != nil {
 		return facts{}, fmt.Errorf("ask QEMU (%s) what it can do: %w", strings.Join(command, " "), err)
 	}
 	f.Version, _, _ = strings.Cut(f.Version, "\n")

@@ -105,7 +105,9 @@ func (a *agent) live() error {
 	}
 	name := "start the container"
 	a.step.Store(&name)
-	a.log.verbose("memory in use before the container starts: %s", memoryInUse())
+	if a.log.enabled.Load() {
+		a.log.verbose("memory in use before the container starts: %s", memoryInUse())
+	}
 	before := time.Now()
 	c, err := a.startContainer(ctx)
 	if err != nil {

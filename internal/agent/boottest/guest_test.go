@@ -163,9 +163,11 @@ func (g *guest) boot() *guest {
 	}
 	g.closeListeners()
 	running.Wait()
-	if t.Failed() || testing.Verbose() {
-		t.Logf("messages %+v\ntimes %v\nconsole:\n%s", g.messages, g.times, g.console.String())
-	}
+	t.Cleanup(func() {
+		if t.Failed() || testing.Verbose() {
+			t.Logf("messages %+v\ntimes %v\nconsole:\n%s", g.messages, g.times, g.console.String())
+		}
+	})
 	return g
 }
 
@@ -326,7 +328,7 @@ func (g *guest) arguments(ephemeral string) []string {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-global", "virtio-mmio.force-legacy=false",
 		"-kernel", kernel, "-initrd", initrdFile,
-		"-append", "console=" + console + " reboot=t panic=-1 " + g.append,
+		"-append", "console=" + console + " reboot=t panic=-1 no_timer_check " + g.append,
 	}
 	if !g.noVsock {
 		args = append(args, "-chardev", "socket,id=vs,fd=3", "-device", vsockDevice+",chardev=vs")

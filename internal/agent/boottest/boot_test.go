@@ -528,3 +528,10 @@ func TestKillOfTheOutput(t *testing.T) {
 	g.boot()
 	g.wantExit(3, "")
 }
+
+func TestClock(t *testing.T) {
+	g := newGuest(t, "date", "-u", "+%Y-%m-%d")
+	g.clock = time.Date(2001, 9, 9, 1, 46, 40, 0, time.UTC).UnixNano()
+	g.boot()
+	g.wantOutput("2001-09-09\n")
+}

@@ -37,6 +37,7 @@ type guest struct {
 	stdin io.Reader
 	// closeStdout is after how many bytes the host closes stdout; 0 is never.
 	closeStdout int
+	clock       int64 // in place of the host's
 	memory      int
 	image       string
 	append      string
@@ -215,6 +216,9 @@ func (g *guest) serveManifest(c net.Conn) {
 		return
 	}
 	g.manifest.UnixNano = time.Now().UnixNano()
+	if g.clock != 0 {
+		g.manifest.UnixNano = g.clock
+	}
 	if err := wire.WriteManifest(c, &g.manifest); err != nil {
 		g.t.Error(err)
 	}

@@ -60,7 +60,9 @@ func packing(ctx context.Context, b *bench) error {
 		}
 	}
 	for _, p := range []*packer{plain, compress, squashfs, erofs} {
-		b.table.figure(p.name+", s", fmt.Sprintf("%s, %.0f MB, at most %.0f MB resident", p.times.text("%.1f"), float64(p.size)/1e6, p.resident.max()))
+		b.table.figure(p.name+", s", p.times.text("%.2f"))
+		b.table.figure(p.name+", MB", fmt.Sprintf("%.1f", float64(p.size)/1e6))
+		b.table.figure(p.name+", most resident memory, MB", fmt.Sprintf("%.0f", p.resident.max()))
 	}
 	paired := plain.times[:slowRounds] // those that had a slow round beside them
 	r := ratioOf(squashfs.times, paired)

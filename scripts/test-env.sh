@@ -6,6 +6,7 @@
 #   BAKE_TEST_KERNEL   the kernel image that VMs boot; its bundle is the directory around it
 #   BAKE_TEST_MODULES  the directory with its modules; empty for a kernel that has everything built in
 #   BAKE_TEST_RUNC     a static runc
+#   BAKE_TEST_KERNEL_ARM64  bake's own arm64 kernel, where it is compiled (make kernel-arm64) and QEMU runs it
 #
 # With ours, Debian's kernel stands in while bake's own is not compiled. With debian it is always that.
 set -euo pipefail
@@ -42,3 +43,7 @@ modules=
 echo "== VMs boot $(sed -n 's/^  "version": "\(.*\)",$/Linux \1/p' "$bundle/bundle.json") from $bundle" >&2
 printf 'export BAKE_TEST_KERNEL=%q BAKE_TEST_MODULES=%q BAKE_TEST_RUNC=%q\n' \
 	"$bundle/$image" "$modules" "$here/bin/runc-$arch"
+if arm64=$("$here/kernel/build.sh" arm64 --print-dir 2>/dev/null) && command -v qemu-system-aarch64 >/dev/null; then
+	echo "== and arm64 VMs the one in $arm64" >&2
+	printf 'export BAKE_TEST_KERNEL_ARM64=%q\n' "$arm64/Image"
+fi

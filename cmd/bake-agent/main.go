@@ -1,5 +1,11 @@
 //go:build linux
 
+// Nothing limits the number of processors in either role, and looking for a
+// limit in cgroups and again every second is time that a start takes longer.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command bake-agent is PID 1 of a bake guest, /init of its initrd. The same
 // executable is the first process of the container in it.
 package main

@@ -35,7 +35,7 @@ type agent struct {
 	version  string
 	log      *logger
 	reaper   *reaper.Reaper
-	control  *control
+	control  atomic.Pointer[control]
 	manifest *wire.BootManifest
 	received time.Time // when the manifest arrived
 	streams  streams
@@ -45,6 +45,7 @@ type agent struct {
 // Run is the life of the guest. It does not return.
 func Run(version string) {
 	a := &agent{version: version, log: newLogger()}
+	ignoreSignals()
 	err := a.protect(a.live)
 	if err != nil {
 		a.fail(err)
@@ -80,6 +81,7 @@ func (a *agent) steps() []step {
 		{"mount the ephemeral disk", func(ctx context.Context) error { return mounts.MountEphemeral(ctx, a.manifest.Ephemeral) }},
 		{"mount the overlay", func(context.Context) error { return mounts.MountOverlay() }},
 		{"set up the network", a.setUpNetwork},
+		{"set the kernel's parameters", a.setParameters},
 		{"open the way in for published ports", a.servePorts},
 		{"connect the streams", a.openStreams},
 	}
@@ -103,7 +105,9 @@ func (a *agent) live() error {
 	}
 	name := "start the container"
 	a.step.Store(&name)
-	a.log.verbose("memory in use before the container starts: %s", memoryInUse())
+	if a.log.enabled.Load() {
+		a.log.verbose("memory in use before the container starts: %s", memoryInUse())
+	}
 	before := time.Now()
 	c, err := a.startContainer(ctx)
 	if err != nil {
@@ -111,33 +115,37 @@ func (a *agent) live() error {
 	}
 	close(started)
 	a.log.verbose("%s: %v", name, time.Since(before).Round(10*time.Microsecond))
-	if err := a.control.send(wire.GuestMessage{Type: wire.GuestStarted}); err != nil {
+	control := a.control.Load()
+	if err := control.send(wire.GuestMessage{Type: wire.GuestStarted}); err != nil {
 		a.log.always("%v", err)
 	}
-	a.control.setCommand(c)
+	control.setCommand(c)
 
 	exit := c.Wait()
 	a.log.verbose("the container ended: %+v", exit)
-	a.control.setCommand(nil)
-	a.streams.Finish(a.control.finished)
-	return a.control.send(wire.GuestMessage{
+	control.setCommand(nil)
+	a.streams.Finish(control.output)
+	return control.send(wire.GuestMessage{
 		Type: wire.GuestExit, Code: exit.Code, Signal: exit.Signal, OutOfMemory: exit.OutOfMemory,
 	})
 }
 
-// watchdog ends a guest whose preparation hangs.
+// watchdog ends a guest whose preparation hangs. It touches nothing that the
+// step that hangs may hold.
 func (a *agent) watchdog(started <-chan struct{}) {
 	select {
 	case <-started:
 	case <-time.After(startTime):
-		a.fail(fmt.Errorf("the guest did not manage to %s within %v", *a.step.Load(), startTime))
-		a.end()
+		a.tellFailure(125, fmt.Errorf("the guest did not manage to %s within %v", *a.step.Load(), startTime))
+		if c := a.control.Load(); c != nil {
+			c.waitForDone()
+		}
+		powerOff()
 	}
 }
 
-// fail tells the host and the kernel's console why the guest ends.
+// fail ends the streams and tells why the guest ends.
 func (a *agent) fail(err error) {
-	a.log.always("%v", err)
 	code := 125
 	var failed *container.Error
 	if errors.As(err, &failed) {
@@ -146,18 +154,25 @@ func (a *agent) fail(err error) {
 	if a.streams != nil {
 		a.streams.Close()
 	}
-	if a.control == nil {
+	a.tellFailure(code, err)
+}
+
+// tellFailure tells the kernel's console and the host why the guest ends.
+func (a *agent) tellFailure(code int, err error) {
+	a.log.always("%v", err)
+	c := a.control.Load()
+	if c == nil {
 		return
 	}
-	if err := a.control.send(wire.GuestMessage{Type: wire.GuestFailed, Code: code, Message: err.Error()}); err != nil {
+	if err := c.send(wire.GuestMessage{Type: wire.GuestFailed, Code: code, Message: err.Error()}); err != nil {
 		a.log.always("%v", err)
 	}
 }
 
 // end waits until the host has read the last message and powers off.
 func (a *agent) end() {
-	if a.control != nil {
-		a.control.waitForDone()
+	if c := a.control.Load(); c != nil {
+		c.waitForDone()
 		if a.manifest != nil && a.manifest.NoReboot {
 			a.log.always("the container has ended; the guest stays up until the host lets go of it (BAKE_NO_REBOOT)")
 			select {} // the control connection's end powers off
@@ -196,12 +211,13 @@ func (a *agent) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.control = newControl(conn, a.log, powerOff)
+	c := newControl(conn, a.log, powerOff)
+	a.control.Store(c)
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return fmt.Errorf("learn the kernel's version: %w", err)
 	}
-	return a.control.send(wire.GuestMessage{
+	return c.send(wire.GuestMessage{
 		Type: wire.GuestHello, Agent: a.version, Kernel: unix.ByteSliceToString(uts.Release[:]),
 	})
 }
@@ -236,9 +252,6 @@ func (a *agent) setUpNetwork(context.Context) error {
 	if err := network.SetHostname(m.Hostname); err != nil {
 		return err
 	}
-	if err := network.SetSysctls(); err != nil {
-		a.warn("%v", err)
-	}
 	return network.WriteFiles(hostsFile, hostnameFile, m.Hostname)
 }
 
@@ -246,7 +259,7 @@ func (a *agent) setUpNetwork(context.Context) error {
 func (a *agent) warn(format string, args ...any) {
 	message := fmt.Sprintf(format, args...)
 	a.log.always("%s", message)
-	if a.control != nil {
-		_ = a.control.send(wire.GuestMessage{Type: wire.GuestLog, Message: message})
+	if c := a.control.Load(); c != nil {
+		_ = c.send(wire.GuestMessage{Type: wire.GuestLog, Message: message})
 	}
 }

@@ -43,20 +43,24 @@ type control struct {
 
 	sending sync.Mutex
 
-	// finished ends when the host wants no more output.
-	finished context.Context
-	finish   context.CancelFunc
+	// output ends when the host wants no more output.
+	output    context.Context
+	endOutput context.CancelFunc
+	// done is closed when the host has read the last message.
+	done     chan struct{}
+	doneOnce sync.Once
 
 	mu       sync.Mutex
 	command  command
+	ended    bool          // the command has
 	early    []unix.Signal // came before there was a command
 	terminal resizer
 	size     [2]uint16 // came before there was a terminal
 }
 
 func newControl(conn link.Conn, log *logger, gone func()) *control {
-	c := &control{conn: conn, log: log, gone: gone}
-	c.finished, c.finish = context.WithCancel(context.Background())
+	c := &control{conn: conn, log: log, gone: gone, done: make(chan struct{})}
+	c.output, c.endOutput = context.WithCancel(context.Background())
 	go c.receive()
 	return c
 }
@@ -89,7 +93,8 @@ func (c *control) receive() {
 		case wire.HostResize:
 			c.resize(m.Rows, m.Cols)
 		case wire.HostDone:
-			c.finish()
+			c.endOutput()
+			c.doneOnce.Do(func() { close(c.done) })
 		}
 	}
 }
@@ -101,6 +106,7 @@ func (c *control) setCommand(cmd command) {
 	defer c.mu.Unlock()
 	c.command = cmd
 	if cmd == nil {
+		c.ended = true
 		return
 	}
 	for _, sig := range c.early {
@@ -117,9 +123,15 @@ func (c *control) signal(name string) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.command != nil {
+	switch {
+	case c.command != nil:
 		c.deliver(sig)
-	} else if len(c.early) < signalQueue {
+	case c.ended:
+		// What is left to kill is the wait for whoever reads the output.
+		if sig == unix.SIGKILL {
+			c.endOutput()
+		}
+	case len(c.early) < signalQueue:
 		c.early = append(c.early, sig)
 	}
 }
@@ -157,7 +169,7 @@ func (c *control) apply(rows, cols uint16) {
 // waitForDone waits for the host's answer to the last message.
 func (c *control) waitForDone() {
 	select {
-	case <-c.finished.Done():
+	case <-c.done:
 	case <-time.After(doneTime):
 		c.log.always("the host did not answer within %v", doneTime)
 	}

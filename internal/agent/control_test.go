@@ -60,7 +60,7 @@ func newTestControl(t *testing.T) (*control, func(wire.HostMessage)) {
 	}
 }
 
-// sync waits until everything sent was received: the pipe has no buffer, and
+// flush waits until everything sent was received: the pipe has no buffer, and
 // this message is read only after the one before was dealt with.
 func flush(send func(wire.HostMessage)) {
 	send(wire.HostMessage{Type: "nothing"})
@@ -80,6 +80,11 @@ func TestSignalsWaitForTheCommand(t *testing.T) {
 	c.setCommand(nil)
 	send(wire.HostMessage{Type: wire.HostSignal, Signal: "HUP"})
 	flush(send)
+	if c.output.Err() != nil {
+		t.Error("SIGHUP ends the output")
+	}
+	send(wire.HostMessage{Type: wire.HostSignal, Signal: "KILL"})
+	<-c.output.Done()
 	if want := []unix.Signal{unix.SIGTERM, unix.SIGKILL, 35}; !slices.Equal(r.signals, want) {
 		t.Errorf("the command got %v, want %v", r.signals, want)
 	}
@@ -115,8 +120,10 @@ func TestResizeWaitsForTheTerminal(t *testing.T) {
 func TestDone(t *testing.T) {
 	c, send := newTestControl(t)
 	select {
-	case <-c.finished.Done():
+	case <-c.done:
 		t.Error("the host is said to be done before it is")
+	case <-c.output.Done():
+		t.Error("the host is said to want no output")
 	default:
 	}
 	send(wire.HostMessage{Type: wire.HostDone})

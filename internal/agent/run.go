@@ -90,7 +90,7 @@ func (a *agent) startContainer(ctx context.Context) (*container.Container, error
 		c, err := container.Start(ctx, cfg)
 		if err == nil {
 			s.Start(c.Terminal)
-			a.control.setTerminal(s)
+			a.control.Load().setTerminal(s)
 		}
 		return c, err
 	}

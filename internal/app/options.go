@@ -14,7 +14,8 @@ import (
 // Options are what the user asked for, over what is embedded in the app. A
 // zero value means "as embedded" unless a field says otherwise.
 type Options struct {
-	// CPUs is the number of virtual processors; 0 is as many as the host has.
+	// CPUs is the number of virtual processors; 0 is as many as the host has,
+	// or 1 where they are emulated.
 	CPUs int
 	// MemoryMiB is the guest's memory in MiB.
 	MemoryMiB int

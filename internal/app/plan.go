@@ -46,9 +46,15 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 	}
 	pl.config = hypervisor.Config{
 		Arch:        m.Target.Arch,
-		CPUs:        first(o.CPUs, m.Defaults.CPUs, runtime.NumCPU()),
+		CPUs:        first(o.CPUs, m.Defaults.CPUs),
 		MemoryMiB:   first(o.MemoryMiB, m.Defaults.MemoryMiB, DefaultMemoryMiB),
 		CommandLine: commandLine(m.Defaults.BootArgs, o),
+	}
+	if pl.config.CPUs == 0 {
+		// A second emulated processor costs a start a third more time, and
+		// QEMU's emulation of several loses races when Linux patches its own
+		// code: one boot in a hundred died of it (QEMU 7.2).
+		pl.config.CPUs, pl.config.EmulatedCPUs = runtime.NumCPU(), 1
 	}
 	if pl.config.Kernel, err = resource(img, payload.PartKernel); err != nil {
 		return nil, err

@@ -17,8 +17,11 @@ type Config struct {
 	// cannot do without (the console device, the way to reboot, the clock)
 	// unless CommandLine sets it.
 	CommandLine string
-	CPUs        int
-	MemoryMiB   int
+	// CPUs is at least 1. EmulatedCPUs, if it is not 0, takes its place where
+	// the driver emulates the processor.
+	CPUs         int
+	EmulatedCPUs int
+	MemoryMiB    int
 	// Disks become /dev/vda, /dev/vdb, … in this order.
 	Disks []Disk
 	// Dir is a private directory, mode 0700 and short enough for socket names

@@ -89,7 +89,7 @@ func (t *table) section(name string) { t.rows = append(t.rows, row{section: name
 // figure is a value without a target.
 func (t *table) figure(name, value string) {
 	t.rows = append(t.rows, row{name: name, value: value})
-	fmt.Printf("   %-46s %s\n", name, value)
+	fmt.Printf("   %-58s %s\n", name, value)
 }
 
 // atMost and atLeast are values with a target; v is compared with limit.
@@ -108,7 +108,7 @@ func (t *table) judge(name, value, target string, hit bool, excess float64) {
 		verdict = fmt.Sprintf("MISSED by %.0f %%", (excess-1)*100)
 	}
 	t.rows = append(t.rows, row{name: name, value: value, target: target, verdict: verdict})
-	fmt.Printf("   %-46s %-26s target %s: %s\n", name, value, target, verdict)
+	fmt.Printf("   %-58s %-26s target %s: %s\n", name, value, target, verdict)
 }
 
 func number(v float64) string { return fmt.Sprintf("%.4g", v) }

@@ -117,6 +117,9 @@ func (b *bench) prepare() (err error) {
 		return fmt.Errorf("there is no bake to measure, run `make build initrd`: %w", err)
 	}
 	if b.cache == "" {
+		b.cache = os.Getenv("CACHE") // the Makefile's
+	}
+	if b.cache == "" {
 		if b.cache, err = os.UserCacheDir(); err != nil {
 			return err
 		}

@@ -76,19 +76,23 @@ func (g *trafficGuest) tell(tab *table) {
 	}
 }
 
-// tell adds what one transport did, on one line for each of who dials.
+// tell adds what one transport did, for one of who dials.
 func (t *transport) tell(tab *table, who int) {
 	if who == byGuest && !t.guestDials {
 		return
 	}
-	tab.figure(fmt.Sprintf("%s, %s", t.name, dialler[who]), fmt.Sprintf("%s MB/s →host, %s →guest; 1 byte p50 %s µs, p99 %s",
-		t.toHost[who].text("%.0f"), t.toGuest[who].text("%.0f"), t.p50[who].text("%.0f"), t.p99[who].text("%.0f")))
+	row := func(name, value string) { tab.figure(fmt.Sprintf("%s, %s: %s", t.name, dialler[who], name), value) }
+	row("guest→host, MB/s", t.toHost[who].text("%.0f"))
+	row("host→guest, MB/s", t.toGuest[who].text("%.0f"))
+	row("1 byte there and back, median, µs", t.p50[who].text("%.0f"))
+	row("1 byte there and back, p99, µs", t.p99[who].text("%.0f"))
 	if t.stream != nil {
 		return
 	}
-	at := fmt.Sprintf("%s s", t.crowdTook[who].text("%.2f"))
+	row("connections a second", t.connects[who].text("%.0f"))
+	at := t.crowdTook[who].text("%.2f")
 	if n := t.crowdFailed[who]; n > 0 {
 		at = fmt.Sprintf("%d of %d failed", n, t.crowdStreams[who])
 	}
-	tab.figure(fmt.Sprintf("%s, %s, connections", t.name, dialler[who]), fmt.Sprintf("%s a second; %d at once: %s", t.connects[who].text("%.0f"), crowd, at))
+	row(fmt.Sprintf("%d at once, s", crowd), at)
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,11 +37,15 @@ type guest struct {
 	stdin io.Reader
 	// closeStdout is after how many bytes the host closes stdout; 0 is never.
 	closeStdout int
+	clock       int64 // in place of the host's
 	memory      int
 	image       string
 	append      string
 	noSerial    bool
 	noDone      bool
+	noVsock     bool
+	stuckStdout bool
+	killed      atomic.Bool
 	// onStarted runs when the container does, onHello and onExit with those
 	// messages.
 	onStarted, onHello, onExit func(g *guest)
@@ -56,7 +61,7 @@ type guest struct {
 	stdout, stderr, console bytes.Buffer
 	messages                []wire.GuestMessage
 	times                   map[string]time.Duration
-	outputs                 sync.WaitGroup
+	unstick                 sync.WaitGroup // held while the guest runs
 }
 
 func (g *guest) send(m wire.HostMessage) {
@@ -143,11 +148,13 @@ func (g *guest) boot() *guest {
 
 	ephemeral := filepath.Join(dir, "ephemeral")
 	makeEphemeral(t, ephemeral)
-	g.qemu = exec.CommandContext(ctx, "qemu-system-x86_64", g.arguments(ephemeral)...)
+	g.qemu = exec.CommandContext(ctx, qemus[arch], g.arguments(ephemeral)...)
 	g.qemu.ExtraFiles = []*os.File{os.NewFile(uintptr(pair[1]), "back")}
 	g.qemu.Stdout, g.qemu.Stderr = &g.console, &g.console
+	g.unstick.Add(1)
 	start = time.Now()
 	err = g.qemu.Run()
+	g.unstick.Done()
 	mark("end")
 	g.qemu.ExtraFiles[0].Close()
 	if ctx.Err() != nil {
@@ -157,9 +164,11 @@ func (g *guest) boot() *guest {
 	}
 	g.closeListeners()
 	running.Wait()
-	if t.Failed() || testing.Verbose() {
-		t.Logf("messages %+v\ntimes %v\nconsole:\n%s", g.messages, g.times, g.console.String())
-	}
+	t.Cleanup(func() {
+		if t.Failed() || testing.Verbose() {
+			t.Logf("messages %+v\ntimes %v\nconsole:\n%s", g.messages, g.times, g.console.String())
+		}
+	})
 	return g
 }
 
@@ -207,6 +216,9 @@ func (g *guest) serveManifest(c net.Conn) {
 		return
 	}
 	g.manifest.UnixNano = time.Now().UnixNano()
+	if g.clock != 0 {
+		g.manifest.UnixNano = g.clock
+	}
 	if err := wire.WriteManifest(c, &g.manifest); err != nil {
 		g.t.Error(err)
 	}
@@ -231,6 +243,10 @@ func (g *guest) serveConsole(c net.Conn) {
 			g.mu.Lock()
 			g.tty = c
 			g.mu.Unlock()
+		}
+		if g.stuckStdout {
+			g.unstick.Wait()
+			return
 		}
 		buf := make([]byte, 64<<10)
 		for {
@@ -284,32 +300,42 @@ func (g *guest) serveControl(c net.Conn, mark func(string)) {
 	}
 }
 
+var qemus = map[string]string{"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
+
+// microvm says whether the guest is booted on that machine, which has no PCI.
+func microvm() bool { return arch == "amd64" && modules == "" }
+
 func (g *guest) arguments(ephemeral string) []string {
 	disk := func(id, file string, readOnly bool) []string {
-		device := "virtio-blk-device"
-		if modules != "" {
-			device = "virtio-blk-pci"
+		device := "virtio-blk-pci"
+		if microvm() {
+			device = "virtio-blk-device"
 		}
 		return []string{
 			"-drive", fmt.Sprintf("id=%s,file=%s,format=raw,if=none,readonly=%v,discard=unmap", id, file, map[bool]string{true: "on", false: "off"}[readOnly]),
 			"-device", device + ",drive=" + id,
 		}
 	}
-	machine, vsockDevice := "microvm,acpi=off,x-option-roms=off", "vhost-user-vsock-device"
-	if g.noSerial {
-		machine += ",isa-serial=off"
-	}
-	if modules != "" {
-		machine, vsockDevice = "q35", "vhost-user-vsock-pci"
+	machine, cpu, console, vsockDevice := "q35", "max,-erms", "ttyS0", "vhost-user-vsock-pci"
+	switch {
+	case microvm():
+		machine, vsockDevice = "microvm,acpi=off,x-option-roms=off", "vhost-user-vsock-device"
+		if g.noSerial {
+			machine += ",isa-serial=off"
+		}
+	case arch == "arm64":
+		machine, cpu, console = "virt", "max,pauth-impdef=on", "ttyAMA0"
 	}
 	args := []string{
-		"-M", machine + ",memory-backend=mem", "-accel", "tcg", "-cpu", "max,-erms", "-m", fmt.Sprint(g.memory), "-smp", "1",
+		"-M", machine + ",memory-backend=mem", "-accel", "tcg", "-cpu", cpu, "-m", fmt.Sprint(g.memory), "-smp", "1",
 		"-object", fmt.Sprintf("memory-backend-memfd,id=mem,size=%dM,share=on", g.memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-global", "virtio-mmio.force-legacy=false",
 		"-kernel", kernel, "-initrd", initrdFile,
-		"-append", "console=ttyS0 reboot=t panic=-1 " + g.append,
-		"-chardev", "socket,id=vs,fd=3", "-device", vsockDevice + ",chardev=vs",
+		"-append", "console=" + console + " reboot=t panic=-1 no_timer_check " + g.append,
+	}
+	if !g.noVsock {
+		args = append(args, "-chardev", "socket,id=vs,fd=3", "-device", vsockDevice+",chardev=vs")
 	}
 	if !g.noSerial {
 		args = append(args, "-serial", "stdio")

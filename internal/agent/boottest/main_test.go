@@ -10,11 +10,13 @@ import (
 	"strings"
 	"testing"
 
+	// The agent that is built is the one that is here.
+	_ "bake/internal/agent"
 	"bake/internal/initrd"
 )
 
 // What all guests are made of.
-var kernel, runc, modules, initrdFile, image string
+var kernel, runc, modules, busybox, arch, initrdFile, image string
 
 func TestMain(m *testing.M) {
 	code, err := prepare(m)
@@ -30,6 +32,15 @@ func prepare(m *testing.M) (int, error) {
 	if kernel == "" || runc == "" {
 		return 0, fmt.Errorf("set BAKE_TEST_KERNEL to a guest kernel and BAKE_TEST_RUNC to a static runc")
 	}
+	var err error
+	if busybox = os.Getenv("BAKE_TEST_BUSYBOX"); busybox == "" {
+		if busybox, err = exec.LookPath("busybox"); err != nil {
+			return 0, err
+		}
+	}
+	if arch = os.Getenv("BAKE_TEST_ARCH"); arch == "" {
+		arch = "amd64"
+	}
 	dir, err := os.MkdirTemp("", "boottest")
 	if err != nil {
 		return 0, err
@@ -37,7 +48,7 @@ func prepare(m *testing.M) (int, error) {
 	defer os.RemoveAll(dir)
 	agent := filepath.Join(dir, "bake-agent")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", agent, "bake/cmd/bake-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("build the agent: %w: %s", err, out)
 	}
@@ -98,14 +109,10 @@ func makeImage(dir string) (string, error) {
 			return "", err
 		}
 	}
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return "", err
-	}
 	if err := exec.Command("cp", busybox, filepath.Join(root, "bin/busybox")).Run(); err != nil {
 		return "", err
 	}
-	applets, err := exec.Command(busybox, "--list").Output()
+	applets, err := exec.Command("busybox", "--list").Output()
 	if err != nil {
 		return "", err
 	}
@@ -127,7 +134,7 @@ func makeImage(dir string) (string, error) {
 		"bin/notexec":     {"#!/bin/sh\n", 0o644},
 		"bin/garbage":     {"\x7fELF, or not\n", 0o755},
 		"bin/nointerp":    {"#!/no/such/interpreter\n", 0o755},
-		"bin/init":        {"#!/bin/sh\necho pid $$\ntrap 'echo got TERM; exit 5' TERM\nwhile :; do sleep 1; done\n", 0o755},
+		"bin/init":        {"#!/bin/sh\ntrap 'echo got TERM; exit 5' TERM\necho pid $$\nwhile :; do sleep 1; done\n", 0o755},
 		"data/a/b":        {"deep\n", 0o644},
 	} {
 		path := filepath.Join(root, name)

@@ -24,6 +24,9 @@ import (
 // id is the container's name for runc; there is one in a guest.
 const id = "container"
 
+// tellTime bounds how long the container's init may take to read a request.
+const tellTime = 2 * time.Second
+
 // killTime bounds how long the kernel may take to end the processes that a
 // finished command left behind.
 const killTime = 10 * time.Second
@@ -104,6 +107,10 @@ func start(ctx context.Context, cfg Config) (*Container, error) {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "init")
 	defer theirs.Close()
+	if err := unix.SetNonblock(pair[0], true); err != nil { // for deadlines
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("make the socket to the container's init: %w", err)
+	}
 	c := &Container{
 		socket: os.NewFile(uintptr(pair[0]), "init"),
 		direct: isInit(cfg.Process.Args),
@@ -176,9 +183,16 @@ func (c *Container) Signal(sig unix.Signal) error {
 		}
 		return nil
 	}
-	err := ctrinit.WriteRequest(c.socket, ctrinit.Request{Signal: int(sig)})
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+	err := c.socket.SetWriteDeadline(time.Now().Add(tellTime))
+	if err == nil {
+		err = ctrinit.WriteRequest(c.socket, ctrinit.Request{Signal: int(sig)})
+	}
+	switch {
+	case errors.Is(err, unix.EPIPE), errors.Is(err, os.ErrClosed):
 		return nil
+	case err != nil && sig == unix.SIGKILL:
+		// The container meddled with its init, which does not help it.
+		return c.init.Signal(sig)
 	}
 	return err
 }

@@ -148,7 +148,12 @@ func runcError(log string, status unix.WaitStatus) error {
 	b, err := readAtMost(log, runcLogLimit)
 	if err == nil {
 		if msg := lastError(b); msg != "" {
-			return fmt.Errorf("start the container: %s", msg)
+			err := fmt.Errorf("start the container: %s", msg)
+			if strings.HasSuffix(msg, "permission denied") {
+				// Such as a working directory that is closed to the user.
+				return &Error{Code: 126, Err: err}
+			}
+			return err
 		}
 	}
 	if status.Signaled() {

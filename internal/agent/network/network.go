@@ -5,7 +5,6 @@
 package network
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -70,23 +69,4 @@ func WriteFiles(hosts, hostname, name string) error {
 		}
 	}
 	return nil
-}
-
-// sysctls are those that Docker sets for a container's network: a server that
-// is not root may have port 80, and anyone may ping.
-var sysctls = map[string]string{
-	"net/ipv4/ip_unprivileged_port_start": "0",
-	"net/ipv4/ping_group_range":           "0 2147483647",
-}
-
-// SetSysctls sets what the kernel has of them.
-func SetSysctls() error {
-	var errs []error
-	for name, value := range sysctls {
-		err := os.WriteFile("/proc/sys/"+name, []byte(value), 0)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("set the kernel parameter %s: %w", name, err))
-		}
-	}
-	return errors.Join(errs...)
 }

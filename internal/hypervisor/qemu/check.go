@@ -36,6 +36,9 @@ func (d *Driver) check(cfg hypervisor.Config) error {
 	if cfg.CPUs < 1 || cfg.CPUs > maxCPUs {
 		return fmt.Errorf("a VM cannot have %d CPUs: give --cpus a number from 1 to %d", cfg.CPUs, maxCPUs)
 	}
+	if cfg.EmulatedCPUs < 0 || cfg.EmulatedCPUs > maxCPUs {
+		return fmt.Errorf("an emulated VM cannot have %d CPUs: at most %d", cfg.EmulatedCPUs, maxCPUs)
+	}
 	if len(cfg.CommandLine) > maxCommandLine {
 		return fmt.Errorf("the kernel command line has %d bytes, and the kernel takes no more than %d: shorten --boot-args", len(cfg.CommandLine), maxCommandLine)
 	}

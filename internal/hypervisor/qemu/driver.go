@@ -90,7 +90,7 @@ func (d *Driver) Describe(ctx context.Context, cfg hypervisor.Config) (hyperviso
 		Accelerator: m.accel,
 		Machine:     m.kind,
 		Arch:        m.arch,
-		CPUs:        cfg.CPUs,
+		CPUs:        m.cpus,
 		MemoryMiB:   cfg.MemoryMiB,
 		CommandLine: m.commandLine(),
 		Command:     m.command(),

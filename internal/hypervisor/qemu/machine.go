@@ -60,6 +60,9 @@ func newMachine(bin *program, kind, accel string, env []string, cfg hypervisor.C
 	if kind == machineVirt {
 		m.arch = "arm64"
 	}
+	if accel == accelTCG && cfg.EmulatedCPUs > 0 {
+		m.cpus = cfg.EmulatedCPUs
+	}
 	for _, disk := range cfg.Disks {
 		offset, size, err := window(disk.Resource)
 		if err != nil {

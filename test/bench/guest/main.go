@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/mdlayher/vsock"
@@ -37,11 +38,11 @@ func live() error {
 	if err := setUpNetwork(); err != nil {
 		return err
 	}
-	serial, err := os.OpenFile(traffic.SerialPort, os.O_RDWR, 0)
+	serial, err := openSerial()
 	if err != nil {
 		return err
 	}
-	go report(traffic.Serve(serial))
+	go serveSerial(serial)
 	vl, err := vsock.Listen(traffic.PortGuest, nil)
 	if err != nil {
 		return err
@@ -69,6 +70,32 @@ func setUpNetwork() error {
 		return err
 	}
 	return errors.Join(netlink.AddrAdd(link, addr), netlink.LinkSetUp(link))
+}
+
+// openSerial opens the port, which the device announces some time after the
+// driver is up.
+func openSerial() (*os.File, error) {
+	const tries = 500
+	for range tries {
+		ports, err := filepath.Glob(traffic.SerialPorts)
+		if err != nil {
+			return nil, err
+		}
+		if len(ports) > 0 {
+			return os.OpenFile(ports[0], os.O_RDWR, 0)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, fmt.Errorf("there is no serial port %s", traffic.SerialPorts)
+}
+
+// serveSerial serves the port for ever: it reads as ended while nobody has
+// opened its other end.
+func serveSerial(port *os.File) {
+	for {
+		report(traffic.Serve(port))
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func serve(ln net.Listener) {

@@ -11,7 +11,7 @@ const (
 
 // The guest's side of the transports besides vsock.
 const (
-	SerialPort   = "/dev/vport0p1" // the first port of virtio-serial
+	SerialPorts  = "/dev/vport*p1" // the first port of virtio-serial; * is the device's number
 	NetInterface = "eth0"
 	NetAddress   = "10.0.2.15/24" // what QEMU's user networking gives out
 	NetHost      = "10.0.2.2"     // and where the host's 127.0.0.1 is in it

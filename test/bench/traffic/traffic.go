@@ -18,6 +18,17 @@ const (
 // blockSize is how much is read and written at a time, in bytes.
 const blockSize = 256 << 10
 
+// streamTime bounds what is done on one stream, where it has deadlines: one
+// that a transport forgot about fails.
+const streamTime = 30 * time.Second
+
+// limit gives a stream streamTime from now on.
+func limit(rw io.ReadWriter) {
+	if d, ok := rw.(interface{ SetDeadline(time.Time) error }); ok {
+		_ = d.SetDeadline(time.Now().Add(streamTime)) // some have none
+	}
+}
+
 // A Dial opens a stream to a server.
 type Dial func() (io.ReadWriteCloser, error)
 
@@ -101,6 +112,7 @@ func echo(rw io.ReadWriter, count int64) error {
 // Upload sends count bytes and returns how long it took until the other end
 // had them all.
 func Upload(rw io.ReadWriter, count int64) (time.Duration, error) {
+	limit(rw)
 	block := make([]byte, blockSize)
 	began := time.Now()
 	if err := request(rw, opUpload, count); err != nil {
@@ -117,6 +129,7 @@ func Upload(rw io.ReadWriter, count int64) (time.Duration, error) {
 
 // Download receives count bytes and returns how long it took.
 func Download(rw io.ReadWriter, count int64) (time.Duration, error) {
+	limit(rw)
 	block := make([]byte, blockSize)
 	began := time.Now()
 	if err := request(rw, opDownload, count); err != nil {
@@ -131,6 +144,7 @@ func Download(rw io.ReadWriter, count int64) (time.Duration, error) {
 // PingPong sends one byte and waits for it, rounds times, and returns how long
 // each round took.
 func PingPong(rw io.ReadWriter, rounds int) ([]time.Duration, error) {
+	limit(rw)
 	if err := request(rw, opEcho, int64(rounds)); err != nil {
 		return nil, err
 	}

@@ -136,6 +136,10 @@ func TestTerminalModeIsOneStream(t *testing.T) {
 	if _, err := io.ReadFull(tty, buf); err != nil || string(buf) != "typed" {
 		t.Fatalf("got %q, %v", buf, err)
 	}
+	feed.Close()
+	if _, err := io.ReadFull(tty, buf[:2]); err != nil || string(buf[:2]) != "\x04\x04" {
+		t.Fatalf("the end inside a line is typed as %q, %v", buf[:2], err)
+	}
 	tty.Write([]byte("shown"))
 	tty.CloseWrite()
 	if err := <-done; err != nil {

@@ -27,7 +27,8 @@ const (
 //     the container's last writer is gone and waits for the host to close the
 //     connection, which says that everything arrived. A host that can no longer
 //     write (EPIPE) closes early, and the guest closes its end of the pipe.
-//   - tty: both ways; the guest ends it as it does stdout.
+//   - tty: both ways; the guest ends it as it does stdout, and takes the host's
+//     end for the terminal hanging up. The end of what is typed is a character.
 type ConsoleHello struct {
 	Stream Stream `json:"stream"`
 }

@@ -125,6 +125,7 @@ func (j *joiner) join(ctx context.Context, conn net.Conn) {
 	switch stream {
 	case wire.Stdin:
 		input(ctx, conn, j.streams.Stdin)
+		closeWrite(conn)
 	case wire.Stdout:
 		err := output(j.streams.Stdout, conn, "stdout")
 		if c, ok := j.streams.Stdout.(io.Closer); ok && err == nil {
@@ -137,7 +138,7 @@ func (j *joiner) join(ctx context.Context, conn net.Conn) {
 	case wire.TTY:
 		ttyCtx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
-		wg.Go(func() { input(ttyCtx, conn, j.streams.Stdin) })
+		wg.Go(func() { typing(ttyCtx, conn, j.streams.Stdin) })
 		err := output(j.streams.Stdout, conn, "the terminal")
 		cancel()
 		conn.Close()
@@ -174,8 +175,7 @@ func (t *trackedWriter) Write(p []byte) (int, error) {
 }
 
 // input copies what the app reads until its end, the container's, or ctx's.
-func input(ctx context.Context, conn net.Conn, f *os.File) {
-	defer closeWrite(conn)
+func input(ctx context.Context, w io.Writer, f *os.File) {
 	r, err := newCancelReader(f)
 	if err != nil {
 		return
@@ -183,7 +183,41 @@ func input(ctx context.Context, conn net.Conn, f *os.File) {
 	defer r.close()
 	stop := context.AfterFunc(ctx, r.cancel)
 	defer stop()
-	io.Copy(conn, r)
+	io.Copy(w, r)
+}
+
+// endOfFile is the character that a terminal takes for the end of its input,
+// VEOF in termios(3), as the container's pseudoterminal has it at first.
+const endOfFile = 4
+
+// typing copies what the app reads to a terminal, and ends it as a person
+// would. Ending the connection would hang the terminal up.
+func typing(ctx context.Context, w io.Writer, f *os.File) {
+	typed := lastByte{Writer: w, last: '\n'}
+	input(ctx, &typed, f)
+	if ctx.Err() != nil {
+		return
+	}
+	end := []byte{endOfFile}
+	if typed.last != '\n' {
+		// Inside a line the first one only hands the line over.
+		end = append(end, endOfFile)
+	}
+	w.Write(end)
+}
+
+// A lastByte remembers what was written last.
+type lastByte struct {
+	io.Writer
+	last byte
+}
+
+func (l *lastByte) Write(p []byte) (int, error) {
+	n, err := l.Writer.Write(p)
+	if n > 0 {
+		l.last = p[n-1]
+	}
+	return n, err
 }
 
 func closeWrite(conn net.Conn) {

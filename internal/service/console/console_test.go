@@ -136,6 +136,10 @@ func TestTerminalModeIsOneStream(t *testing.T) {
 	if _, err := io.ReadFull(tty, buf); err != nil || string(buf) != "typed" {
 		t.Fatalf("got %q, %v", buf, err)
 	}
+	feed.Close()
+	if _, err := io.ReadFull(tty, buf[:2]); err != nil || string(buf[:2]) != "\x04\x04" {
+		t.Fatalf("the end inside a line is typed as %q, %v", buf[:2], err)
+	}
 	tty.Write([]byte("shown"))
 	tty.CloseWrite()
 	if err := <-done; err != nil {
@@ -148,11 +152,15 @@ func TestTerminalModeIsOneStream(t *testing.T) {
 
 func TestHostileStreams(t *testing.T) {
 	stdin, _ := pipe(t)
-	var stdout bytes.Buffer
+	shown, stdout := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
-	g, done := start(t, ctx, Streams{Stdin: stdin, Stdout: &stdout, Stderr: io.Discard})
+	g, done := start(t, ctx, Streams{Stdin: stdin, Stdout: stdout, Stderr: io.Discard})
 	first := g.open(wire.Stdout)
 	first.Write([]byte("first"))
+	buf := make([]byte, 5) // once it is there, the stream is taken
+	if _, err := io.ReadFull(shown, buf); err != nil || string(buf) != "first" {
+		t.Fatalf("stdout has %q, %v", buf, err)
+	}
 	for _, s := range []wire.Stream{wire.Stdout, wire.TTY, "root"} {
 		c := g.open(s)
 		c.Write([]byte("second"))
@@ -161,11 +169,11 @@ func TestHostileStreams(t *testing.T) {
 		}
 	}
 	first.CloseWrite()
-	io.Copy(io.Discard, first)
+	rest, err := io.ReadAll(shown) // its writer is closed with the stream
 	cancel()
 	<-done
-	if stdout.String() != "first" {
-		t.Errorf("stdout has %q: a second connection could write to it", stdout.String())
+	if err != nil || len(rest) > 0 {
+		t.Errorf("stdout has %q behind that, %v: a second connection could write to it", rest, err)
 	}
 }
 

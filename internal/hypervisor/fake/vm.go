@@ -81,9 +81,9 @@ func (vm *VM) stop(reason string) {
 		vm.end(exit)
 	case hypervisor.StateRunning:
 		vm.machine.finish(exit)
+		vm.cancel() // first: a guest that then fails to connect must know why
 		vm.machine.host.close()
 		vm.machine.guest.close()
-		vm.cancel()
 	}
 }
 

@@ -23,6 +23,12 @@ type BootManifest struct {
 	Rootfs    Rootfs    `json:"rootfs"`
 	Ephemeral Ephemeral `json:"ephemeral"`
 	Process   Process   `json:"process"`
+	// Network is nil in a guest that has its loopback interface only.
+	Network *Network `json:"network,omitempty"`
+	// Resolver is nil where there is nobody to ask.
+	Resolver *Resolver `json:"resolver,omitempty"`
+	// Hosts are lines of /etc/hosts beside those of the guest itself.
+	Hosts []HostEntry `json:"hosts,omitempty"`
 	// Verbose asks the agent to say on the kernel console what it does.
 	Verbose bool `json:"verbose,omitempty"`
 	// NoReboot keeps the finished guest running for debugging.

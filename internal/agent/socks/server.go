@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"bake/internal/relay"
@@ -25,56 +24,14 @@ const handshakeTime = 30 * time.Second
 // Serve serves connections of l until ctx ends or l fails, and returns when
 // all of them have ended. It closes l.
 func Serve(ctx context.Context, l net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	defer l.Close()
-
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	defer cancel() // before Wait
-	slots := make(chan struct{}, MaxConns)
-	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
-		conn, err := accept(ctx, l)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("accept a connection to the guest: %w", err)
-		}
-		conns.Go(func() {
-			defer func() { <-slots }()
-			serve(ctx, conn)
-		})
+	if err := relay.Serve(ctx, l, MaxConns, serve); err != nil {
+		return fmt.Errorf("accept a connection to the guest: %w", err)
 	}
-}
-
-// accept passes over errors of single connections and of a lack of
-// descriptors, which others give back.
-func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
-	pause := 5 * time.Millisecond
-	for {
-		conn, err := l.Accept()
-		if err == nil || errors.Is(err, net.ErrClosed) || ctx.Err() != nil || pause > time.Second {
-			return conn, err
-		}
-		time.Sleep(pause)
-		pause *= 2
-	}
+	return nil
 }
 
 // serve is one connection.
 func serve(ctx context.Context, client net.Conn) {
-	defer client.Close()
-	stop := context.AfterFunc(ctx, func() { client.Close() })
-	defer stop()
-
 	_ = client.SetDeadline(time.Now().Add(handshakeTime))
 	method, err := socks5.ReadGreeting(client, socks5.MethodStream, socks5.MethodNone)
 	if err != nil {

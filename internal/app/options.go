@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"bake/internal/service/egress"
 	"bake/internal/service/forward"
 )
 
@@ -37,6 +38,8 @@ type Options struct {
 	// Hypervisor is a driver's name or auto.
 	Hypervisor string
 	Publish    []forward.Port
+	// Proxy carries the guest's TCP to the outside; nil is none.
+	Proxy *egress.Proxy
 	// StopTimeout is how long the container may take to end after the signal
 	// that asks it to.
 	StopTimeout time.Duration

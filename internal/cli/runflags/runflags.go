@@ -13,6 +13,7 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/payload"
+	"bake/internal/service/egress"
 	"bake/internal/service/forward"
 )
 
@@ -26,7 +27,7 @@ type Flags struct {
 	env, publish           []string
 	cwd                    string
 	uid, gid               uint32
-	hypervisor             string
+	hypervisor, proxy      string
 	stopTimeout, bootLimit string
 	tty, noTTY, verbose    bool
 }
@@ -52,6 +53,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.Uint32Var(&f.gid, "gid", 0, "group `id` in the container")
 	set.StringVar(&f.ephemeral, "ephemeral-disk-size", mib(def.EphemeralDiskMiB, app.DefaultEphemeralDiskMiB), "`size` of the disk for the container's changes, in MiB or with a unit")
 	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a TCP port: `[IP:]HOST:VM`, on 127.0.0.1 unless IP says otherwise")
+	set.StringVar(&f.proxy, "proxy", "", "carry the guest's TCP to the outside through a proxy: socks5, socks5h, http or https://[USER:PASSWORD@]HOST:PORT, or env for the host's HTTPS_PROXY or ALL_PROXY (`URL`; also BAKE_PROXY)")
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
@@ -90,6 +92,9 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 		}
 		o.Publish = append(o.Publish, port)
 	}
+	if o.Proxy, err = f.parseProxy(); err != nil {
+		return o, err
+	}
 	switch {
 	case f.tty && f.noTTY:
 		return o, fmt.Errorf("--tty and --no-tty contradict each other: give one of them")
@@ -104,6 +109,23 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 	set(f.set, "uid", &o.UID, f.uid)
 	set(f.set, "gid", &o.GID, f.gid)
 	return o, nil
+}
+
+// parseProxy reads --proxy or, without it, BAKE_PROXY, which keeps a password
+// out of the list of processes.
+func (f *Flags) parseProxy() (*egress.Proxy, error) {
+	if f.set.Changed("proxy") {
+		return egress.ParseProxy(f.proxy, os.Getenv)
+	}
+	env := os.Getenv("BAKE_PROXY")
+	if env == "" {
+		return nil, nil
+	}
+	p, err := egress.ParseProxy(env, os.Getenv)
+	if err != nil {
+		return nil, fmt.Errorf("the environment's BAKE_PROXY, which stands for --proxy: %w", err)
+	}
+	return p, nil
 }
 
 // set stores value if the user gave the flag, even with its zero value.

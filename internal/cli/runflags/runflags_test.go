@@ -48,11 +48,35 @@ func TestBadOptions(t *testing.T) {
 		"--boot-timeout=soon":     "--boot-timeout",
 		"--publish=80":            "--publish",
 		"--tty --no-tty":          "contradict",
+		"--proxy=ftp://x":         "--proxy",
+		"--proxy=":                "--proxy",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q", arg, err, want)
 		}
+	}
+}
+
+func TestProxy(t *testing.T) {
+	t.Setenv("BAKE_PROXY", "socks5h://user:secret@127.0.0.1:1080")
+	_, f := parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || !o.Proxy.ResolvesNames() {
+		t.Errorf("BAKE_PROXY: %v, %v", o.Proxy, err)
+	}
+	_, f = parse(t, payload.Defaults{}, "--proxy=socks5://127.0.0.1:1080")
+	if o, err := f.Options(nil); err != nil || o.Proxy == nil || o.Proxy.ResolvesNames() {
+		t.Errorf("--proxy: %v, %v", o.Proxy, err)
+	}
+	t.Setenv("BAKE_PROXY", "user:secret@127.0.0.1:1080")
+	_, f = parse(t, payload.Defaults{})
+	if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "BAKE_PROXY") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a bad BAKE_PROXY: %v", err)
+	}
+	t.Setenv("BAKE_PROXY", "")
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.Proxy != nil {
+		t.Errorf("no proxy: %v, %v", o.Proxy, err)
 	}
 }
 

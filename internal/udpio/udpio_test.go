@@ -167,17 +167,17 @@ func TestSendMany(t *testing.T) {
 	})
 }
 
-// freePort is an address where nobody listens: a socket has it that is
-// connected elsewhere.
+// freePort is an address where nobody listens, and until the test ends nobody will:
+// the socket that has it hears one peer alone, which is none.
 func freePort(t *testing.T, ip string) netip.AddrPort {
 	t.Helper()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)})
+	local := &net.UDPAddr{IP: net.ParseIP(ip)}
+	conn, err := net.DialUDP("udp", local, &net.UDPAddr{IP: local.IP, Port: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	conn.Close()
-	return a
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
 func TestRefused(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 	// dialTries bounds how often in a row a connection that broke is made
 	// again, and dialPause is before the second try; it doubles each time.
 	dialTries = 6
-	dialPause = 100 * time.Millisecond
+	dialPause = 50 * time.Millisecond
 )
 
 // A Conn is the guest's connection. Its methods are safe for concurrent use.

@@ -254,14 +254,16 @@ func newEcho(t *testing.T, address string) *echo {
 	return e
 }
 
-// nobody is an address where nobody listens.
+// nobody is an address where nobody listens, and until the test ends nobody will:
+// the socket that has it hears one peer alone, which is none.
 func nobody(t *testing.T, ip string) netip.AddrPort {
 	t.Helper()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)})
+	local := &net.UDPAddr{IP: net.ParseIP(ip)}
+	conn, err := net.DialUDP("udp", local, &net.UDPAddr{IP: local.IP, Port: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 

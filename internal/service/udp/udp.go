@@ -71,6 +71,11 @@ const queueLimit = 1 << 20
 // published sockets and returns when all its goroutines have ended.
 func Serve(ctx context.Context, ln net.Listener, o Options) error {
 	defer ln.Close()
+	defer func() {
+		for _, p := range o.Published {
+			p.Conn.Close()
+		}
+	}()
 	s, err := newServer(o)
 	if err != nil {
 		return err
@@ -131,9 +136,6 @@ func (s *server) run(ctx context.Context, ln net.Listener) error {
 	}
 	all.Wait()
 	s.dns.wait()
-	for _, p := range s.Published {
-		p.Conn.Close()
-	}
 	s.logDrops()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("carry the guest's datagrams: %w", err)

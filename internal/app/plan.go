@@ -7,6 +7,7 @@ import (
 
 	"bake/internal/hypervisor"
 	"bake/internal/payload"
+	"bake/internal/service/forward"
 	"bake/internal/wire"
 )
 
@@ -18,6 +19,10 @@ type plan struct {
 	// ephemeralMiB is the size of the second disk.
 	ephemeralMiB int
 	stopSignal   string
+	// ports are to be published; unpublished is what the image exposes and
+	// cannot be.
+	ports       []forward.Port
+	unpublished []string
 }
 
 // ephemeralSize is in bytes.
@@ -43,6 +48,9 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 	pl := &plan{
 		ephemeralMiB: first(o.EphemeralDiskMiB, m.Defaults.EphemeralDiskMiB, DefaultEphemeralDiskMiB),
 		stopSignal:   m.Process.StopSignal,
+	}
+	if pl.ports, pl.unpublished, err = publishedPorts(m.Process.ExposedPorts, o); err != nil {
+		return nil, err
 	}
 	pl.config = hypervisor.Config{
 		Arch:        m.Target.Arch,

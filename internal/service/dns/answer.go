@@ -126,6 +126,15 @@ func bearsAddress(rr dns.RR) bool {
 // fits takes IPv6 addresses out of what a guest without IPv6 is told, so that
 // no program tries them first. It returns false if nothing is left of rr.
 func (s *Server) fits(m *dns.Msg, rr dns.RR) bool {
+	// The library reads addresses without a byte, too.
+	switch rr := rr.(type) {
+	case *dns.A:
+		return rr.A.To4() != nil
+	case *dns.AAAA:
+		if rr.AAAA.To16() == nil {
+			return false
+		}
+	}
 	if s.network.IPv6.IsValid() {
 		return true
 	}

@@ -19,6 +19,7 @@ type follower[T any] struct {
 	path  string
 	limit int64
 	parse func([]byte) T
+	now   func() time.Time
 
 	mu    sync.Mutex
 	info  fs.FileInfo // nil: read it next time
@@ -28,7 +29,7 @@ type follower[T any] struct {
 
 // newFollower reads the file; one that is not there is as an empty one.
 func newFollower[T any](path string, limit int64, parse func([]byte) T) *follower[T] {
-	f := &follower[T]{path: path, limit: limit, parse: parse, value: parse(nil)}
+	f := &follower[T]{path: path, limit: limit, parse: parse, now: time.Now, value: parse(nil)}
 	f.get()
 	return f
 }
@@ -53,7 +54,7 @@ func (f *follower[T]) get() (value T, changed bool) {
 		return f.value, false
 	}
 	f.info = info
-	if age := time.Since(info.ModTime()); age < settled && age > -settled {
+	if age := f.now().Sub(info.ModTime()); age < settled && age > -settled {
 		f.info = nil
 	}
 	if bytes.Equal(text, f.text) {

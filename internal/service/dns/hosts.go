@@ -56,11 +56,11 @@ func parseHosts(text []byte) *table {
 }
 
 // validName says whether name can be a name in a question: at most 255 bytes of
-// labels with at most 63 (RFC 1035, section 2.3.4), without spaces and what the
-// presentation of names escapes.
+// labels with at most 63 (RFC 1035, section 2.3.4), in ASCII and without what
+// the presentation of names escapes.
 func validName(name string) bool {
 	for _, c := range []byte(name) {
-		if c <= ' ' || c == 0x7f || strings.IndexByte("\\\"();@#", c) >= 0 {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\\\"();@#", c) >= 0 {
 			return false
 		}
 	}

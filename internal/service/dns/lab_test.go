@@ -91,6 +91,7 @@ func records(t testing.TB, zone ...string) dns.HandlerFunc {
 	return func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
 		m.RecursionAvailable = true
+		size := dns.MinMsgSize
 		name, exists := dns.CanonicalName(q.Question[0].Name), false
 		for again := true; again; {
 			again = false
@@ -114,12 +115,10 @@ func records(t testing.TB, zone ...string) dns.HandlerFunc {
 		}
 		if opt := q.IsEdns0(); opt != nil {
 			m.SetEdns0(4096, opt.Do())
-			m.Truncate(int(opt.UDPSize()))
-		} else if w.LocalAddr().Network() == "udp" {
-			m.Truncate(dns.MinMsgSize)
+			size = int(opt.UDPSize())
 		}
-		if w.LocalAddr().Network() == "tcp" {
-			m.Truncated = false
+		if w.LocalAddr().Network() == "udp" {
+			m.Truncate(size)
 		}
 		w.WriteMsg(m)
 	}

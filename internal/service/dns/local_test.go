@@ -213,13 +213,13 @@ func TestFlags(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]wire.HostEntry{
-		"db:192.0.2.1":         {Name: "db", Addr: netip.MustParseAddr("192.0.2.1")},
-		"db.x:2001:db8::1":     {Name: "db.x", Addr: netip.MustParseAddr("2001:db8::1")},
-		"db:[2001:db8::1]":     {Name: "db", Addr: netip.MustParseAddr("2001:db8::1")},
-		"db=::1":               {Name: "db", Addr: netip.MustParseAddr("::1")},
-		"me:host-gateway":      {Name: "me", Addr: n.HostIPv4},
-		"m:::ffff:192.0.2.1":   {Name: "m", Addr: netip.MustParseAddr("192.0.2.1")},
-		"db": {}, ":192.0.2.1": {}, "a b:192.0.2.1": {}, "db:": {}, "db:x": {}, "db:fe80::1%1": {}, "a#b:192.0.2.1": {},
+		"db:192.0.2.1":       {Name: "db", Addr: netip.MustParseAddr("192.0.2.1")},
+		"db.x:2001:db8::1":   {Name: "db.x", Addr: netip.MustParseAddr("2001:db8::1")},
+		"db:[2001:db8::1]":   {Name: "db", Addr: netip.MustParseAddr("2001:db8::1")},
+		"db=::1":             {Name: "db", Addr: netip.MustParseAddr("::1")},
+		"me:host-gateway":    {Name: "me", Addr: n.HostIPv4},
+		"m:::ffff:192.0.2.1": {Name: "m", Addr: netip.MustParseAddr("192.0.2.1")},
+		"db":                 {}, ":192.0.2.1": {}, "a b:192.0.2.1": {}, "db:": {}, "db:x": {}, "db:fe80::1%1": {}, "a#b:192.0.2.1": {},
 		"a\n:192.0.2.1": {}, ".:192.0.2.1": {}, "db:[192.0.2.1]": {},
 	} {
 		got, err := ParseHost(in, n)

@@ -153,15 +153,21 @@ func endToEnd(options []dns.EDNS0) []dns.EDNS0 {
 func (r *request) pack(m *dns.Msg) []byte {
 	m.Truncate(r.size)
 	b, err := m.Pack()
-	if err == nil && len(b) <= r.size {
-		return b
+	if err == nil && len(b) > r.size {
+		// Options that fill a datagram.
+		m = r.answer(dns.RcodeSuccess)
+		m.Truncated = true
+		b, err = m.Pack()
 	}
-	// Records that decode but do not encode, or options that fill a datagram.
-	if m = r.failure(dns.RcodeServerFailure); err == nil {
-		m.Rcode, m.Truncated = dns.RcodeSuccess, true
+	if err == nil && len(m.Answer)+len(m.Ns) > 0 {
+		// The library reads records that end too early, but does not write
+		// them.
+		err = new(dns.Msg).Unpack(b)
 	}
-	if b, err = m.Pack(); err != nil {
-		return nil
+	if err != nil {
+		if b, err = r.failure(dns.RcodeServerFailure, dns.ExtendedErrorCodeInvalidData).Pack(); err != nil {
+			return nil
+		}
 	}
 	return b
 }

@@ -198,7 +198,7 @@ func (q *query) decode(b []byte, id uint16) (*dns.Msg, error) {
 	if err != nil && !m.Truncated {
 		return nil, fmt.Errorf("its answer is malformed: %w", err)
 	}
-	// Some cut a record in two; what is before it is whole.
+	// Some cut a record in two.
 	return m, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"bake/internal/policy"
 	"bake/internal/service/forward"
 )
 
@@ -37,6 +38,10 @@ type Options struct {
 	// Hypervisor is a driver's name or auto.
 	Hypervisor string
 	Publish    []forward.Port
+	// Network is what the guest may reach, within what is embedded.
+	Network policy.Rules
+	// Hostnet asks for a network, which is an error where the app has none.
+	Hostnet bool
 	// StopTimeout is how long the container may take to end after the signal
 	// that asks it to.
 	StopTimeout time.Duration

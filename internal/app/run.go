@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bake/internal/hypervisor"
+	"bake/internal/platform"
 	"bake/internal/service/console"
 	"bake/internal/service/control"
 	"bake/internal/service/forward"
@@ -49,7 +50,7 @@ func run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	pl, err := newPlan(img, o, stdio.Environ, driver.Capabilities())
+	pl, err := newPlan(img, o, stdio.Environ, driver.Capabilities(), platform.HasIPv6(ctx))
 	if err != nil {
 		return 0, err
 	}

@@ -18,7 +18,8 @@ import (
 
 // Flags are the registered flags of one command.
 type Flags struct {
-	set *pflag.FlagSet
+	set     *pflag.FlagSet
+	network *Network
 
 	cpus                   int
 	memory, ephemeral      string
@@ -52,6 +53,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.Uint32Var(&f.gid, "gid", 0, "group `id` in the container")
 	set.StringVar(&f.ephemeral, "ephemeral-disk-size", mib(def.EphemeralDiskMiB, app.DefaultEphemeralDiskMiB), "`size` of the disk for the container's changes, in MiB or with a unit")
 	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a TCP port: `[IP:]HOST:VM`, on 127.0.0.1 unless IP says otherwise")
+	f.network = RegisterNetwork(set)
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
@@ -83,6 +85,10 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 	if o.BootTimeout, err = seconds(f.bootLimit); err != nil {
 		return o, fmt.Errorf("--boot-timeout: %w", err)
 	}
+	if o.Network, err = f.network.Rules(); err != nil {
+		return o, err
+	}
+	o.Hostnet = f.network.wanted()
 	for _, p := range f.publish {
 		port, err := forward.Parse(p)
 		if err != nil {

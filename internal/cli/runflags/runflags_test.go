@@ -10,6 +10,7 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/payload"
+	"bake/internal/policy"
 )
 
 func parse(t *testing.T, def payload.Defaults, args ...string) (*pflag.FlagSet, *Flags) {
@@ -47,6 +48,9 @@ func TestBadOptions(t *testing.T) {
 		"--stop-timeout=-5s":      "--stop-timeout",
 		"--boot-timeout=soon":     "--boot-timeout",
 		"--publish=80":            "--publish",
+		"--allow-net=a/b":         "--allow-net",
+		"--deny-net=a..b":         "--deny-net",
+		"--allow-net=127.0.0.1":   "--allow-host-loopback",
 		"--tty --no-tty":          "contradict",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
@@ -56,9 +60,36 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
+func TestNetwork(t *testing.T) {
+	for args, want := range map[string]struct {
+		rules   policy.Rules
+		hostnet bool
+	}{
+		"":                                         {},
+		"--allow-net=a --allow-net b,c.d":          {},
+		"--allow-net=a --allow-net=*.b:1":          {rules: policy.Rules{Allow: []string{"a", "*.b:1"}}},
+		"--deny-net=a --disable-hostnet":           {rules: policy.Rules{Deny: []string{"a"}, Disabled: true}},
+		"--disable-hostnet=false":                  {hostnet: true},
+		"--allow-host-loopback":                    {rules: policy.Rules{HostLoopback: true}},
+		"--allow-host-loopback=false --deny-net=a": {rules: policy.Rules{Deny: []string{"a", "host.bake.internal"}}},
+	} {
+		_, f := parse(t, payload.Defaults{}, strings.Fields(args)...)
+		o, err := f.Options(nil)
+		if strings.Contains(args, ",") {
+			if err == nil {
+				t.Errorf("%s: is taken as %+v", args, o.Network)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(o.Network, want.rules) || o.Hostnet != want.hostnet {
+			t.Errorf("%s: %+v, %v, %v", args, o.Network, o.Hostnet, err)
+		}
+	}
+}
+
 // What bake run was given reaches the app as it was given.
 func TestArgsRoundTrip(t *testing.T) {
-	given := []string{"--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
+	given := []string{"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
 	fs, f := parse(t, payload.Defaults{}, given...)
 	want, err := f.Options([]string{"c"})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"bake/internal/hypervisor"
 	"bake/internal/payload"
 	"bake/internal/policy"
+	"bake/internal/service/forward"
 	"bake/internal/wire"
 )
 
@@ -21,6 +22,10 @@ type plan struct {
 	stopSignal   string
 	// policy is what the guest may reach.
 	policy *policy.Policy
+	// ports are to be published; unpublished is what the image exposes and
+	// cannot be.
+	ports       []forward.Port
+	unpublished []string
 }
 
 // ephemeralSize is in bytes.
@@ -49,6 +54,9 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 		stopSignal:   m.Process.StopSignal,
 	}
 	if pl.policy, err = networkPolicy(m.Network, o); err != nil {
+		return nil, err
+	}
+	if pl.ports, pl.unpublished, err = publishedPorts(m.Process.ExposedPorts, o); err != nil {
 		return nil, err
 	}
 	pl.config = hypervisor.Config{

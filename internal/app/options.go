@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 )
 
 // Options are what the user asked for, over what is embedded in the app. A
@@ -37,6 +38,8 @@ type Options struct {
 	// Hypervisor is a driver's name or auto.
 	Hypervisor string
 	Publish    []forward.Port
+	// WireGuard, if there is one, is a tunnel that the guest gets.
+	WireGuard *wgconf.Config
 	// StopTimeout is how long the container may take to end after the signal
 	// that asks it to.
 	StopTimeout time.Duration

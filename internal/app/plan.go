@@ -7,6 +7,7 @@ import (
 
 	"bake/internal/hypervisor"
 	"bake/internal/payload"
+	"bake/internal/wgconf"
 	"bake/internal/wire"
 )
 
@@ -18,6 +19,10 @@ type plan struct {
 	// ephemeralMiB is the size of the second disk.
 	ephemeralMiB int
 	stopSignal   string
+	// wireGuard is nil without a tunnel.
+	wireGuard *wgconf.Config
+	// warnings are for the user, before the VM starts.
+	warnings []string
 }
 
 // ephemeralSize is in bytes.
@@ -85,6 +90,9 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 		Process:   proc,
 		Verbose:   o.Verbose,
 		NoReboot:  o.NoReboot,
+	}
+	if err := pl.addWireGuard(o.WireGuard, wgconf.Policy{}); err != nil {
+		return nil, err
 	}
 	return pl, nil
 }

@@ -14,6 +14,7 @@ import (
 	"bake/internal/app"
 	"bake/internal/payload"
 	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 )
 
 // Flags are the registered flags of one command.
@@ -26,7 +27,7 @@ type Flags struct {
 	env, publish           []string
 	cwd                    string
 	uid, gid               uint32
-	hypervisor             string
+	hypervisor, wireGuard  string
 	stopTimeout, bootLimit string
 	tty, noTTY, verbose    bool
 }
@@ -52,6 +53,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.Uint32Var(&f.gid, "gid", 0, "group `id` in the container")
 	set.StringVar(&f.ephemeral, "ephemeral-disk-size", mib(def.EphemeralDiskMiB, app.DefaultEphemeralDiskMiB), "`size` of the disk for the container's changes, in MiB or with a unit")
 	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a TCP port: `[IP:]HOST:VM`, on 127.0.0.1 unless IP says otherwise")
+	set.StringVar(&f.wireGuard, "wireguard-conf-file", "", "give the guest the WireGuard tunnel of this configuration `file`, as wg-quick reads it")
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
@@ -89,6 +91,11 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 			return o, err
 		}
 		o.Publish = append(o.Publish, port)
+	}
+	if f.set.Changed("wireguard-conf-file") {
+		if o.WireGuard, err = wgconf.Load(f.wireGuard); err != nil {
+			return o, err
+		}
 	}
 	switch {
 	case f.tty && f.noTTY:

@@ -66,6 +66,9 @@ func live() error {
 
 // contained ends with the orders: who gives them is the app.
 func contained() error {
+	if err := vsockNode(); err != nil {
+		return err
+	}
 	if err := listen(); err != nil {
 		return err
 	}
@@ -73,6 +76,20 @@ func contained() error {
 		io.Reader
 		io.Writer
 	}{os.Stdin, os.Stdout})
+}
+
+// vsockNode makes /dev/vsock, which a container has not: programs ask it for
+// the guest's CID.
+func vsockNode() error {
+	text, err := os.ReadFile("/sys/class/misc/vsock/dev")
+	if err != nil {
+		return fmt.Errorf("find the vsock device: %w", err)
+	}
+	var major, minor uint32
+	if _, err := fmt.Sscanf(string(text), "%d:%d", &major, &minor); err != nil {
+		return fmt.Errorf("read the number of the vsock device: %w", err)
+	}
+	return unix.Mknod("/dev/vsock", unix.S_IFCHR|0o600, int(unix.Mkdev(major, minor)))
 }
 
 // listen serves traffic on vsock and on TCP.

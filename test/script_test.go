@@ -102,6 +102,7 @@ func (s *script) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 			env[key] = v
 		}
 	}
+	env["GOTRACEBACK"] = "all" // for session.abort
 	cmd := exec.Command(args[0])
 	cmd.Path, cmd.Err = lookPath(args[0], env["PATH"])
 	cmd.Args = args

@@ -178,8 +178,8 @@ func (s *session) finish() (string, error) {
 	select {
 	case <-s.ended:
 	case <-time.After(guard):
-		s.kill()
-		return "", fmt.Errorf("it did not end")
+		s.abort()
+		return "", fmt.Errorf("it did not end; it said\n%s\n%s", s.out, s.err)
 	}
 	var exit *exec.ExitError
 	if s.waitErr != nil && !errors.As(s.waitErr, &exit) {
@@ -218,6 +218,16 @@ func (s *session) closeTerminal() {
 	s.master.Close()
 	s.master = nil
 	s.out.end()
+}
+
+// abort has a Go program tell what each goroutine does, and ends it.
+func (s *session) abort() {
+	s.cmd.Process.Signal(unix.SIGABRT)
+	select {
+	case <-s.ended:
+	case <-time.After(10 * time.Second):
+		s.kill()
+	}
 }
 
 // kill ends it by force, whatever it does.

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"bake/internal/policy"
 	"bake/internal/service/forward"
+	"bake/internal/wire"
 )
 
 // Options are what the user asked for, over what is embedded in the app. A
@@ -40,6 +42,13 @@ type Options struct {
 	Publish    []forward.Port
 	// Network is what the guest may reach, within what is embedded.
 	Network policy.Rules
+	// DNS are nameservers that the guest's questions go to in place of the
+	// host's. DNSSearch and DNSOptions replace those of the host's resolv.conf;
+	// the search domain "." stands for none.
+	DNS                   []netip.AddrPort
+	DNSSearch, DNSOptions []string
+	// AddHosts are names that the guest knows beside those of its own.
+	AddHosts []wire.HostEntry
 	// Hostnet asks for a network, which is an error where the app has none.
 	Hostnet bool
 	// StopTimeout is how long the container may take to end after the signal

@@ -20,6 +20,7 @@ import (
 type Flags struct {
 	set     *pflag.FlagSet
 	network *Network
+	dns     dnsFlags
 
 	cpus                   int
 	memory, ephemeral      string
@@ -54,6 +55,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.StringVar(&f.ephemeral, "ephemeral-disk-size", mib(def.EphemeralDiskMiB, app.DefaultEphemeralDiskMiB), "`size` of the disk for the container's changes, in MiB or with a unit")
 	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a TCP port: `[IP:]HOST:VM`, on 127.0.0.1 unless IP says otherwise")
 	f.network = RegisterNetwork(set)
+	f.dns.register(set)
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
@@ -89,6 +91,9 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 		return o, err
 	}
 	o.Hostnet = f.network.wanted()
+	if err := f.dns.options(&o); err != nil {
+		return o, err
+	}
 	for _, p := range f.publish {
 		port, err := forward.Parse(p)
 		if err != nil {

@@ -44,20 +44,21 @@ func TestOptions(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	for arg, want := range map[string]string{
-		"--memory=x":              "--memory",
-		"--ephemeral-disk-size=0": "--ephemeral-disk-size",
-		"--cpus=-1":               "--cpus",
-		"--stop-timeout=-5s":      "--stop-timeout",
-		"--boot-timeout=soon":     "--boot-timeout",
-		"--publish=80":            "--publish",
-		"--allow-net=a/b":         "--allow-net",
-		"--deny-net=a..b":         "--deny-net",
-		"--allow-net=127.0.0.1":   "--allow-host-loopback",
-		"--dns=dns.example":       "--dns",
-		"--dns-search=a..b":       "--dns-search",
-		"--dns-option=ndots:2#":   "--dns-option",
-		"--add-host=db":           "--add-host",
-		"--tty --no-tty":          "contradict",
+		"--memory=x":                              "--memory",
+		"--ephemeral-disk-size=0":                 "--ephemeral-disk-size",
+		"--cpus=-1":                               "--cpus",
+		"--stop-timeout=-5s":                      "--stop-timeout",
+		"--boot-timeout=soon":                     "--boot-timeout",
+		"--publish=80":                            "--publish",
+		"--allow-net=a/b":                         "--allow-net",
+		"--deny-net=a..b":                         "--deny-net",
+		"--allow-net=127.0.0.1":                   "--allow-host-loopback",
+		"--dns=dns.example":                       "--dns",
+		"--dns-search=a..b":                       "--dns-search",
+		"--dns=::1 --dns=::1 --dns=::1 --dns=::1": "4 times",
+		"--dns-option=ndots:2#":                   "--dns-option",
+		"--add-host=db":                           "--add-host",
+		"--tty --no-tty":                          "contradict",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {

@@ -117,7 +117,7 @@ func FuzzFiles(f *testing.F) {
 	f.Add("127.0.0.1 localhost a.b # x\n::1 y\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := parseResolvConf([]byte(text))
-		if n := len(c.nameservers); n < 1 || n > maxNameservers || c.timeout < time.Second || c.timeout > maxTimeout || c.attempts < 1 || c.attempts > maxAttempts {
+		if n := len(c.nameservers); n < 1 || n > MaxNameservers || c.timeout < time.Second || c.timeout > maxTimeout || c.attempts < 1 || c.attempts > maxAttempts {
 			t.Errorf("limits are not kept: %+v", c)
 		}
 		for _, word := range append(c.search, c.options...) {

@@ -253,7 +253,15 @@ func (a *agent) setUpNetwork(context.Context) error {
 	if err := network.SetHostname(m.Hostname); err != nil {
 		return err
 	}
-	return network.WriteFiles(hostsFile, hostnameFile, m.Hostname)
+	if err := network.WriteHosts(hostsFile, hostnameFile, m.Hostname, m.Hosts); err != nil {
+		return err
+	}
+	c, err := network.WriteResolvConf(resolvFile, m.Resolver)
+	if err != nil {
+		return err
+	}
+	a.control.Load().setResolvConf(c)
+	return nil
 }
 
 // warn tells the user of something that the container can do without.

@@ -58,6 +58,13 @@ func (o *output) String() string {
 
 // expect waits until re matches what came after the last match.
 func (o *output) expect(re *regexp.Regexp) error {
+	_, err := o.until(re)
+	return err
+}
+
+// until is expect and returns what came after the last match, to the end of
+// this one.
+func (o *output) until(re *regexp.Regexp) (string, error) {
 	deadline := time.Now().Add(guard)
 	alarm := time.AfterFunc(guard, func() { o.more.Broadcast() })
 	defer alarm.Stop()
@@ -65,14 +72,15 @@ func (o *output) expect(re *regexp.Regexp) error {
 	defer o.mu.Unlock()
 	for {
 		if at := re.FindIndex(o.data[o.read:]); at != nil {
+			text := string(o.data[o.read : o.read+at[1]])
 			o.read += at[1]
-			return nil
+			return text, nil
 		}
 		if o.ended {
-			return fmt.Errorf("the output ended and %q did not come; after what came before it is:\n%s", re, o.data[o.read:])
+			return "", fmt.Errorf("the output ended and %q did not come; after what came before it is:\n%s", re, o.data[o.read:])
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%q did not come; after what came before the output is:\n%s", re, o.data[o.read:])
+			return "", fmt.Errorf("%q did not come; after what came before the output is:\n%s", re, o.data[o.read:])
 		}
 		o.more.Wait()
 	}

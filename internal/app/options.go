@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"bake/internal/policy"
+	"bake/internal/service/egress"
 	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 	"bake/internal/wire"
 )
 
@@ -39,7 +41,6 @@ type Options struct {
 	EphemeralDiskMiB int
 	// Hypervisor is a driver's name or auto.
 	Hypervisor string
-	Publish    []forward.Port
 	// Network is what the guest may reach, within what is embedded.
 	Network policy.Rules
 	// DNS are nameservers that the guest's questions go to in place of the
@@ -51,6 +52,17 @@ type Options struct {
 	AddHosts []wire.HostEntry
 	// Hostnet asks for a network, which is an error where the app has none.
 	Hostnet bool
+	// Publish are ports of the guest to publish on the host.
+	Publish []forward.Port
+	// PublishAll publishes the ports that the image exposes, too, on free ports
+	// of the loopback.
+	PublishAll bool
+	// ProxyProtocol is what published TCP connections begin with in the guest.
+	ProxyProtocol forward.ProxyProtocol
+	// Proxy, if there is one, carries all TCP to the outside.
+	Proxy *egress.Proxy
+	// WireGuard, if there is one, is a tunnel that the guest gets.
+	WireGuard *wgconf.Config
 	// StopTimeout is how long the container may take to end after the signal
 	// that asks it to.
 	StopTimeout time.Duration

@@ -8,6 +8,8 @@ import (
 	"bake/internal/hypervisor"
 	"bake/internal/payload"
 	"bake/internal/policy"
+	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 	"bake/internal/wire"
 )
 
@@ -21,6 +23,14 @@ type plan struct {
 	stopSignal   string
 	// policy is what the guest may reach.
 	policy *policy.Policy
+	// ports are to be published; unpublished is what the image exposes and
+	// cannot be.
+	ports       []forward.Port
+	unpublished []string
+	// wireGuard is nil without a tunnel.
+	wireGuard *wgconf.Config
+	// warnings are for the user, before the VM starts.
+	warnings []string
 }
 
 // ephemeralSize is in bytes.
@@ -49,6 +59,9 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 		stopSignal:   m.Process.StopSignal,
 	}
 	if pl.policy, err = networkPolicy(m.Network, o); err != nil {
+		return nil, err
+	}
+	if pl.ports, pl.unpublished, err = publishedPorts(m.Process.ExposedPorts, o); err != nil {
 		return nil, err
 	}
 	pl.config = hypervisor.Config{
@@ -95,6 +108,9 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 	}
 	if !pl.policy.Disabled() {
 		pl.manifest.Network = wire.DefaultNetwork(ipv6)
+	}
+	if err := pl.addWireGuard(o.WireGuard, wgconf.Policy{}); err != nil {
+		return nil, err
 	}
 	return pl, nil
 }

@@ -2,6 +2,8 @@ package runflags
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"bake/internal/app"
 	"bake/internal/payload"
 	"bake/internal/policy"
+	"bake/internal/service/forward"
 	"bake/internal/wire"
 )
 
@@ -49,16 +52,21 @@ func TestBadOptions(t *testing.T) {
 		"--cpus=-1":                               "--cpus",
 		"--stop-timeout=-5s":                      "--stop-timeout",
 		"--boot-timeout=soon":                     "--boot-timeout",
-		"--publish=80":                            "--publish",
+		"--publish=80:http":                       "--publish",
+		"-p 80:1 -p 80:2":                         "same port 80",
+		"-p 1-1000:1-1000 -p 5":                   "at most 1000",
+		"--publish-proxy-protocol=v3":             "--publish-proxy-protocol",
+		"--publish-proxy-protocol=":               "--publish-proxy-protocol",
+		"--tty --no-tty":                          "contradict",
 		"--allow-net=a/b":                         "--allow-net",
 		"--deny-net=a..b":                         "--deny-net",
 		"--allow-net=127.0.0.1":                   "--allow-host-loopback",
 		"--dns=dns.example":                       "--dns",
 		"--dns-search=a..b":                       "--dns-search",
-		"--dns=::1 --dns=::1 --dns=::1 --dns=::1": "4 times",
 		"--dns-option=ndots:2#":                   "--dns-option",
 		"--add-host=db":                           "--add-host",
-		"--tty --no-tty":                          "contradict",
+		"--dns=::1 --dns=::1 --dns=::1 --dns=::1": "4 times",
+		"--proxy=ftp://x":                         "--proxy",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -94,11 +102,50 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+func TestPublish(t *testing.T) {
+	_, f := parse(t, payload.Defaults{}, "-p", "8000-8001:80-81", "-p", "53/udp")
+	o, err := f.Options(nil)
+	if err != nil || len(o.Publish) != 3 || o.Publish[1].First != 8001 || o.Publish[2].Proto != forward.UDP || o.PublishAll || o.ProxyProtocol != forward.ProxyNone {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	for arg, want := range map[string]forward.ProxyProtocol{
+		"--publish-proxy-protocol": forward.ProxyV2, "--publish-proxy-protocol=v1": forward.ProxyV1, "--publish-proxy-protocol=v2": forward.ProxyV2,
+	} {
+		_, f := parse(t, payload.Defaults{}, arg, "-P")
+		if o, err := f.Options(nil); err != nil || o.ProxyProtocol != want || !o.PublishAll {
+			t.Errorf("%s: %+v, %v", arg, o, err)
+		}
+	}
+}
+
+func TestWireGuard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "office.conf")
+	if err := os.WriteFile(path, []byte("[Interface]\nPrivateKey = SKOslwyMv1Df2D0vxSWJo2IDUdHlpXfhYaj55ep3NVw=\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, f := parse(t, payload.Defaults{}, "--wireguard-conf-file", path)
+	o, err := f.Options(nil)
+	if err != nil || o.WireGuard == nil || o.WireGuard.Tunnel.Name != "office" {
+		t.Errorf("got %+v, %v", o.WireGuard, err)
+	}
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.WireGuard != nil {
+		t.Errorf("without the flag: %+v, %v", o.WireGuard, err)
+	}
+	for _, bad := range []string{"", path + ".not"} {
+		_, f := parse(t, payload.Defaults{}, "--wireguard-conf-file="+bad)
+		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "WireGuard configuration") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
 // What bake run was given reaches the app as it was given.
 func TestArgsRoundTrip(t *testing.T) {
 	given := []string{"--dns=192.0.2.53", "--dns=[2001:db8::53]:5353", "--dns-search=a.example", "--dns-search", "b.example", "--dns-option=ndots:2",
 		"--add-host=db:192.0.2.7", "--add-host=six:2001:db8::7", "--add-host=me:host-gateway",
-		"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
+
+		"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
 	fs, f := parse(t, payload.Defaults{}, given...)
 	want, err := f.Options([]string{"c"})
 	if err != nil {

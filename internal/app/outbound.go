@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"bake/internal/service/dns"
@@ -39,6 +40,7 @@ func newOutbound(pl *plan, o Options, log func(format string, args ...any)) *out
 	}
 	out.gate = egress.New(gate)
 	out.dns = pl.addResolver(o, resolver, pl.resolver)
+	pl.manifest.Datagrams = pl.manifest.Network != nil || slices.ContainsFunc(pl.ports, func(p forward.Port) bool { return p.Proto == forward.UDP })
 	return out
 }
 
@@ -59,6 +61,9 @@ func (out *outbound) serve(ctx context.Context, wg *sync.WaitGroup, s *superviso
 	options := udp.Options{Network: out.network, Gate: out.gate, Published: published, Log: out.log}
 	if out.dns != nil {
 		options.DNS = out.dns
+	}
+	if !pl.manifest.Datagrams {
+		return nil
 	}
 	err := s.listen(ctx, wg, wire.PortUDP, func(ln net.Listener) error { return udp.Serve(ctx, ln, options) })
 	if out.network == nil {

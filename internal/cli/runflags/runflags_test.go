@@ -67,6 +67,7 @@ func TestBadOptions(t *testing.T) {
 		"--add-host=db":                           "--add-host",
 		"--dns=::1 --dns=::1 --dns=::1 --dns=::1": "4 times",
 		"--proxy=ftp://x":                         "--proxy",
+		"--proxy=":                                "--proxy",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -137,6 +138,28 @@ func TestWireGuard(t *testing.T) {
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "WireGuard configuration") {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+func TestProxy(t *testing.T) {
+	t.Setenv("BAKE_PROXY", "socks5h://user:secret@127.0.0.1:1080")
+	_, f := parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || !o.Proxy.ResolvesNames() {
+		t.Errorf("BAKE_PROXY: %v, %v", o.Proxy, err)
+	}
+	_, f = parse(t, payload.Defaults{}, "--proxy=socks5://127.0.0.1:1080")
+	if o, err := f.Options(nil); err != nil || o.Proxy == nil || o.Proxy.ResolvesNames() {
+		t.Errorf("--proxy: %v, %v", o.Proxy, err)
+	}
+	t.Setenv("BAKE_PROXY", "user:secret@127.0.0.1:1080")
+	_, f = parse(t, payload.Defaults{})
+	if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "BAKE_PROXY") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a bad BAKE_PROXY: %v", err)
+	}
+	t.Setenv("BAKE_PROXY", "")
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.Proxy != nil {
+		t.Errorf("no proxy: %v, %v", o.Proxy, err)
 	}
 }
 

@@ -27,6 +27,10 @@ import (
 const (
 	// queueLimit bounds the frames that wait for the host, in bytes.
 	queueLimit = 512 << 10
+	// sendWait bounds how long Send waits for a full queue. The kernel drops
+	// for less than it costs to take a datagram from it to drop it here, and
+	// on one CPU who takes them all keeps the queue's writer from running.
+	sendWait = 50 * time.Millisecond
 	// dialTries bounds how often in a row a connection that broke is made
 	// again, and dialPause is before the second try; it doubles each time.
 	dialTries = 6
@@ -70,9 +74,10 @@ func Dial(ctx context.Context, dial func(context.Context) (net.Conn, error)) (*C
 	return c, nil
 }
 
-// Send sends d, whose memory it copies. It never waits: it drops what the
-// bounded queue cannot take.
-func (c *Conn) Send(d *wire.Datagram) { c.queue.Put(d) }
+// Send sends d, whose memory it copies. If the host is slower than the guest,
+// Send waits for it a moment, and if the host takes nothing at all, drops d,
+// and what comes next at once until the host goes on.
+func (c *Conn) Send(d *wire.Datagram) { c.queue.PutWithin(d, sendWait) }
 
 // Receive sets what is called for each datagram that comes, of every kind but
 // DatagramPublished. The datagram is valid until the call returns. Until

@@ -198,8 +198,8 @@ func TestIdle(t *testing.T) {
 			t.Errorf("%d flows of %d sources with %d sockets, want %d of %d", f, s, sockets, flows, sources)
 		}
 	}
-	exchange(from4(1), query)  // asks only
-	exchange(from4(2), query)  // asks,
+	exchange(from4(1), query)           // asks only
+	exchange(from4(2), query)           // asks,
 	exchange(from4(2), server.AddrPort) // and speaks
 	exchange(from4(3), server.AddrPort) // speaks only
 	expect(4, 3)

@@ -18,22 +18,26 @@ import (
 
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands := map[string]func(*testscript.TestScript, []string){
-		"run":     cmdRun,
-		"exits":   cmdExits,
-		"fails":   cmdFails,
-		"start":   cmdStart,
-		"tty":     cmdTTY,
-		"expect":  cmdExpect,
-		"send":    cmdSend,
-		"eof":     cmdEOF,
-		"resize":  cmdResize,
-		"signal":  cmdSignal,
-		"killvmm": cmdKillVMM,
-		"finish":  cmdFinish,
-		"clean":   cmdClean,
-		"save":    cmdSave,
-		"flip":    cmdFlip,
-		"mutate":  cmdMutate,
+		"run":      cmdRun,
+		"exits":    cmdExits,
+		"fails":    cmdFails,
+		"start":    cmdStart,
+		"tty":      cmdTTY,
+		"expect":   cmdExpect,
+		"send":     cmdSend,
+		"eof":      cmdEOF,
+		"resize":   cmdResize,
+		"signal":   cmdSignal,
+		"killvmm":  cmdKillVMM,
+		"finish":   cmdFinish,
+		"clean":    cmdClean,
+		"save":     cmdSave,
+		"flip":     cmdFlip,
+		"mutate":   cmdMutate,
+		"in":       cmdIn,
+		"pid":      cmdPID,
+		"programs": cmdPrograms,
+		"network":  cmdNetwork,
 	}
 	out := map[string]func(*testscript.TestScript, bool, []string){}
 	for name, f := range commands {
@@ -175,6 +179,39 @@ func cmdSend(ts *testscript.TestScript, args []string) {
 	if _, err := running(ts, args[0]).stdin.Write([]byte(text)); err != nil {
 		ts.Fatalf("%v", err)
 	}
+}
+
+// cmdIn runs a line in a shell that is connected by pipes. A line that ends the
+// shell is an error.
+func cmdIn(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "in NAME [CODE] LINE")
+	name, want, line := args[0], "0", args[len(args)-1]
+	if len(args) > 2 {
+		want = args[1]
+	}
+	s := running(ts, name)
+	from := len(s.err.String())
+	// No line of a program is like this one.
+	const mark = "-- the line has ended with "
+	if _, err := fmt.Fprintf(s.stdin, "{ %s\n} </dev/null 2>&1; set -- $?; echo; echo '%s'$1\n", line, mark); err != nil {
+		ts.Fatalf("%v", err)
+	}
+	out, err := s.out.until(regexp.MustCompile(`(?m)^` + mark + `(\d+)\n`))
+	if err != nil {
+		ts.Fatalf("%v\nstderr:\n%s", err, s.err)
+	}
+	at := strings.LastIndex(out, "\n"+mark)
+	got := strings.TrimSpace(out[at+1+len(mark):])
+	fmt.Fprint(ts.Stdout(), out[:at])
+	fmt.Fprint(ts.Stderr(), s.err.String()[from:])
+	if got != want {
+		ts.Fatalf("in %s: %s ended with %s, want %s", name, line, got, want)
+	}
+}
+
+func cmdPID(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "pid NAME VAR")
+	ts.Setenv(args[1], strconv.Itoa(running(ts, args[0]).cmd.Process.Pid))
 }
 
 func cmdEOF(ts *testscript.TestScript, args []string) {

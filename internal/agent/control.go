@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +50,8 @@ type control struct {
 	// done is closed when the host has read the last message.
 	done     chan struct{}
 	doneOnce sync.Once
+	// denied is what the host last said of its network policy.
+	denied atomic.Uint64
 
 	mu       sync.Mutex
 	command  command
@@ -92,6 +95,9 @@ func (c *control) receive() {
 			c.signal(m.Signal)
 		case wire.HostResize:
 			c.resize(m.Rows, m.Cols)
+		case wire.HostNetwork:
+			c.denied.Store(m.Denied)
+			c.log.verbose("the network policy has denied %d connections and datagrams so far", m.Denied)
 		case wire.HostDone:
 			c.endOutput()
 			c.doneOnce.Do(func() { close(c.done) })

@@ -117,6 +117,16 @@ func TestResizeWaitsForTheTerminal(t *testing.T) {
 	}
 }
 
+func TestDenialsAreKept(t *testing.T) {
+	c, send := newTestControl(t)
+	send(wire.HostMessage{Type: wire.HostNetwork, Denied: 3})
+	send(wire.HostMessage{Type: wire.HostNetwork, Denied: 1 << 40})
+	flush(send)
+	if n := c.denied.Load(); n != 1<<40 {
+		t.Errorf("%d denials are known", n)
+	}
+}
+
 func TestDone(t *testing.T) {
 	c, send := newTestControl(t)
 	select {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"bake/internal/policy"
 	"bake/internal/service/forward"
 	"bake/internal/wgconf"
 )
@@ -37,7 +38,17 @@ type Options struct {
 	EphemeralDiskMiB int
 	// Hypervisor is a driver's name or auto.
 	Hypervisor string
-	Publish    []forward.Port
+	// Network is what the guest may reach, within what is embedded.
+	Network policy.Rules
+	// Hostnet asks for a network, which is an error where the app has none.
+	Hostnet bool
+	// Publish are ports of the guest to publish on the host.
+	Publish []forward.Port
+	// PublishAll publishes the ports that the image exposes, too, on free ports
+	// of the loopback.
+	PublishAll bool
+	// ProxyProtocol is what published TCP connections begin with in the guest.
+	ProxyProtocol forward.ProxyProtocol
 	// WireGuard, if there is one, is a tunnel that the guest gets.
 	WireGuard *wgconf.Config
 	// StopTimeout is how long the container may take to end after the signal

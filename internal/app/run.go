@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -13,9 +12,9 @@ import (
 	"time"
 
 	"bake/internal/hypervisor"
+	"bake/internal/platform"
 	"bake/internal/service/console"
 	"bake/internal/service/control"
-	"bake/internal/service/forward"
 	"bake/internal/service/manifest"
 	"bake/internal/wire"
 )
@@ -49,7 +48,7 @@ func run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	pl, err := newPlan(img, o, stdio.Environ, driver.Capabilities())
+	pl, err := newPlan(img, o, stdio.Environ, driver.Capabilities(), platform.HasIPv6(ctx))
 	if err != nil {
 		return 0, err
 	}
@@ -81,11 +80,11 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	for _, w := range pl.warnings {
 		warn(stdio.Stderr, "%s", w)
 	}
-	ports, err := listenPorts(o.Publish, stdio.Stderr)
+	ports, err := listenPorts(pl, stdio.Stderr)
 	if err != nil {
 		return 0, err
 	}
-	defer closeAll(ports)
+	defer ports.Close()
 
 	ws, err := newWorkspace(pl)
 	if err != nil {
@@ -129,7 +128,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	s := &supervisor{
 		vm: vm, options: o, stopSignal: pl.stopSignal, memoryMiB: pl.config.MemoryMiB,
 		control: control.New(), tail: tail, term: term, stderr: stderr, signals: signals,
-		console: make(chan error, 1),
+		console: make(chan error, 1), running: make(chan struct{}),
 	}
 	serveCtx, stopServices := context.WithCancel(ctx)
 	var services sync.WaitGroup
@@ -141,14 +140,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	if err := startServices(serveCtx, &services, s, pl, stdio); err != nil {
 		return 0, err
 	}
-	for i, p := range o.Publish {
-		ln := ports[i]
-		services.Go(func() {
-			if err := p.Serve(serveCtx, ln, vm.DialVsock); err != nil {
-				warn(stderr, "%v", err)
-			}
-		})
-	}
+	services.Go(func() { servePorts(serveCtx, ports, s) })
 	if err := vm.Start(ctx); err != nil {
 		return 0, err
 	}
@@ -239,29 +231,5 @@ func waitAtMost(wg *sync.WaitGroup, d time.Duration) {
 	select {
 	case <-done:
 	case <-time.After(d):
-	}
-}
-
-// listenPorts takes every published port before anything boots, and says which
-// one the system chose where it was asked to.
-func listenPorts(ports []forward.Port, stderr io.Writer) ([]net.Listener, error) {
-	var lns []net.Listener
-	for _, p := range ports {
-		ln, err := p.Listen()
-		if err != nil {
-			closeAll(lns)
-			return nil, err
-		}
-		lns = append(lns, ln)
-		if p.HostPort == 0 {
-			fmt.Fprintf(stderr, "bake: port %d of the VM is published on %s\n", p.VMPort, ln.Addr())
-		}
-	}
-	return lns, nil
-}
-
-func closeAll(lns []net.Listener) {
-	for _, ln := range lns {
-		ln.Close()
 	}
 }

@@ -167,7 +167,7 @@ func runWatched(t *testing.T, m payload.Manifest, o Options, signals <-chan os.S
 		m.Process.Cmd = []string{"sh"}
 	}
 	driver := &fake.Driver{Guest: func(ctx context.Context, vm *fake.Machine) { guest(ctx, vm, stderr) }}
-	pl, err := newPlan(testImage(t, m), o, nil, driver.Capabilities())
+	pl, err := newPlan(testImage(t, m), o, nil, driver.Capabilities(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

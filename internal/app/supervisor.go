@@ -31,9 +31,10 @@ type supervisor struct {
 	signals    <-chan os.Signal
 	console    chan error
 
-	started    bool      // the container's process runs
-	asked      os.Signal // the first signal that asked it to stop
-	interrupts int       // how many SIGINT came
+	started    bool          // the container's process runs
+	running    chan struct{} // closed when it does
+	asked      os.Signal     // the first signal that asked it to stop
+	interrupts int           // how many SIGINT came
 	// deadline is when the container, or with lastChance the guest, is killed.
 	deadline   <-chan time.Time
 	lastChance bool
@@ -69,7 +70,10 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 			boot.Stop()
 			switch m.Type {
 			case wire.GuestStarted:
-				s.started = true
+				if !s.started {
+					s.started = true
+					close(s.running)
+				}
 			case wire.GuestLog:
 				if s.options.Verbose {
 					warn(s.stderr, "guest: %s", printable([]byte(m.Message)))

@@ -47,6 +47,8 @@ const (
 	HostResize = "resize"
 	// HostDone answers [GuestExit] and [GuestFailed]: the guest may power off.
 	HostDone = "done"
+	// HostNetwork tells how often the policy has said no: Denied is set.
+	HostNetwork = "network"
 )
 
 // A HostMessage is what the host says on [PortControl].
@@ -57,6 +59,9 @@ type HostMessage struct {
 	Signal string `json:"signal,omitempty"`
 	Rows   uint16 `json:"rows,omitempty"`
 	Cols   uint16 `json:"cols,omitempty"`
+	// Denied is how many connections and datagrams of the guest the network
+	// policy has denied since its start.
+	Denied uint64 `json:"denied,omitempty"`
 }
 
 // WriteGuestMessage writes one message of the agent.

@@ -12,6 +12,8 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/payload"
+	"bake/internal/policy"
+	"bake/internal/service/forward"
 )
 
 func parse(t *testing.T, def payload.Defaults, args ...string) (*pflag.FlagSet, *Flags) {
@@ -43,17 +45,67 @@ func TestOptions(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	for arg, want := range map[string]string{
-		"--memory=x":              "--memory",
-		"--ephemeral-disk-size=0": "--ephemeral-disk-size",
-		"--cpus=-1":               "--cpus",
-		"--stop-timeout=-5s":      "--stop-timeout",
-		"--boot-timeout=soon":     "--boot-timeout",
-		"--publish=80":            "--publish",
-		"--tty --no-tty":          "contradict",
+		"--memory=x":                  "--memory",
+		"--ephemeral-disk-size=0":     "--ephemeral-disk-size",
+		"--cpus=-1":                   "--cpus",
+		"--stop-timeout=-5s":          "--stop-timeout",
+		"--boot-timeout=soon":         "--boot-timeout",
+		"--publish=80:http":           "--publish",
+		"-p 80:1 -p 80:2":             "same port 80",
+		"-p 1-1000:1-1000 -p 5":       "at most 1000",
+		"--publish-proxy-protocol=v3": "--publish-proxy-protocol",
+		"--publish-proxy-protocol=":   "--publish-proxy-protocol",
+		"--tty --no-tty":              "contradict",
+		"--allow-net=a/b":             "--allow-net",
+		"--deny-net=a..b":             "--deny-net",
+		"--allow-net=127.0.0.1":       "--allow-host-loopback",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q", arg, err, want)
+		}
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	for args, want := range map[string]struct {
+		rules   policy.Rules
+		hostnet bool
+	}{
+		"":                                         {},
+		"--allow-net=a --allow-net b,c.d":          {},
+		"--allow-net=a --allow-net=*.b:1":          {rules: policy.Rules{Allow: []string{"a", "*.b:1"}}},
+		"--deny-net=a --disable-hostnet":           {rules: policy.Rules{Deny: []string{"a"}, Disabled: true}},
+		"--disable-hostnet=false":                  {hostnet: true},
+		"--allow-host-loopback":                    {rules: policy.Rules{HostLoopback: true}},
+		"--allow-host-loopback=false --deny-net=a": {rules: policy.Rules{Deny: []string{"a", "host.bake.internal"}}},
+	} {
+		_, f := parse(t, payload.Defaults{}, strings.Fields(args)...)
+		o, err := f.Options(nil)
+		if strings.Contains(args, ",") {
+			if err == nil {
+				t.Errorf("%s: is taken as %+v", args, o.Network)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(o.Network, want.rules) || o.Hostnet != want.hostnet {
+			t.Errorf("%s: %+v, %v, %v", args, o.Network, o.Hostnet, err)
+		}
+	}
+}
+
+func TestPublish(t *testing.T) {
+	_, f := parse(t, payload.Defaults{}, "-p", "8000-8001:80-81", "-p", "53/udp")
+	o, err := f.Options(nil)
+	if err != nil || len(o.Publish) != 3 || o.Publish[1].First != 8001 || o.Publish[2].Proto != forward.UDP || o.PublishAll || o.ProxyProtocol != forward.ProxyNone {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	for arg, want := range map[string]forward.ProxyProtocol{
+		"--publish-proxy-protocol": forward.ProxyV2, "--publish-proxy-protocol=v1": forward.ProxyV1, "--publish-proxy-protocol=v2": forward.ProxyV2,
+	} {
+		_, f := parse(t, payload.Defaults{}, arg, "-P")
+		if o, err := f.Options(nil); err != nil || o.ProxyProtocol != want || !o.PublishAll {
+			t.Errorf("%s: %+v, %v", arg, o, err)
 		}
 	}
 }
@@ -82,7 +134,7 @@ func TestWireGuard(t *testing.T) {
 
 // What bake run was given reaches the app as it was given.
 func TestArgsRoundTrip(t *testing.T) {
-	given := []string{"--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
+	given := []string{"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
 	fs, f := parse(t, payload.Defaults{}, given...)
 	want, err := f.Options([]string{"c"})
 	if err != nil {

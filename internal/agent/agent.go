@@ -81,6 +81,7 @@ func (a *agent) steps() []step {
 		{"mount the ephemeral disk", func(ctx context.Context) error { return mounts.MountEphemeral(ctx, a.manifest.Ephemeral) }},
 		{"mount the overlay", func(context.Context) error { return mounts.MountOverlay() }},
 		{"set up the network", a.setUpNetwork},
+		{"set up WireGuard", a.setUpWireGuard},
 		{"set the kernel's parameters", a.setParameters},
 		{"open the way in for published ports", a.servePorts},
 		{"connect the streams", a.openStreams},

@@ -10,6 +10,7 @@ import (
 
 	"bake/internal/policy"
 	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 )
 
 // Options are what the user asked for, over what is embedded in the app. A
@@ -48,6 +49,8 @@ type Options struct {
 	PublishAll bool
 	// ProxyProtocol is what published TCP connections begin with in the guest.
 	ProxyProtocol forward.ProxyProtocol
+	// WireGuard, if there is one, is a tunnel that the guest gets.
+	WireGuard *wgconf.Config
 	// StopTimeout is how long the container may take to end after the signal
 	// that asks it to.
 	StopTimeout time.Duration

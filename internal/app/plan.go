@@ -9,6 +9,7 @@ import (
 	"bake/internal/payload"
 	"bake/internal/policy"
 	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 	"bake/internal/wire"
 )
 
@@ -26,6 +27,10 @@ type plan struct {
 	// cannot be.
 	ports       []forward.Port
 	unpublished []string
+	// wireGuard is nil without a tunnel.
+	wireGuard *wgconf.Config
+	// warnings are for the user, before the VM starts.
+	warnings []string
 }
 
 // ephemeralSize is in bytes.
@@ -103,6 +108,9 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 	}
 	if !pl.policy.Disabled() {
 		pl.manifest.Network = wire.DefaultNetwork(ipv6)
+	}
+	if err := pl.addWireGuard(o.WireGuard, wgconf.Policy{}); err != nil {
+		return nil, err
 	}
 	return pl, nil
 }

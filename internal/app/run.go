@@ -77,6 +77,9 @@ func describe(ctx context.Context, driver hypervisor.Driver, pl *plan, w io.Writ
 
 // runPlan boots the planned VM and supervises it.
 func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options, stdio Stdio, signals <-chan os.Signal) (int, error) {
+	for _, w := range pl.warnings {
+		warn(stdio.Stderr, "%s", w)
+	}
 	ports, err := listenPorts(pl, stdio.Stderr)
 	if err != nil {
 		return 0, err

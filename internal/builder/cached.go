@@ -97,7 +97,7 @@ func (p *parts) key(ctx context.Context, src *image.Image, temp string, o Option
 	enc := json.NewEncoder(h)
 	var modules []string
 	for _, m := range p.kernel.Modules {
-		modules = append(modules, m.SHA256)
+		modules = append(modules, m.SHA256+m.Feature)
 	}
 	err = enc.Encode(struct {
 		Image, Kernel, VMM, OS, Arch, Version string

@@ -19,7 +19,9 @@ type grant struct {
 	addr  netip.Addr
 	name  string        // the last that was asked for
 	until time.Duration // exclusive, as Policy.now tells it
-	fixed bool          // does not expire and is never evicted
+	// private says that a name opens addr only if the grant is fixed.
+	private bool
+	fixed   bool // does not expire and is never evicted
 
 	index int           // in answers.ends
 	age   *list.Element // in answers.ages

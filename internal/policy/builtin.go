@@ -83,6 +83,9 @@ func reservedFor(addr netip.Addr) *reserved {
 
 // isPrivate says whether a name may not open addr.
 func isPrivate(addr netip.Addr) bool {
+	if via, ok := embedded(addr); ok && isPrivate(via) {
+		return true
+	}
 	for i := range private {
 		if private[i].Contains(addr) {
 			return true

@@ -152,7 +152,7 @@ func (p *Policy) refuseUnlisted(t *target, grants []*grant) (why string) {
 // granted says whether an answer opens t for layer i.
 func (p *Policy) granted(i int, t *target, grants []*grant) bool {
 	for _, g := range grants {
-		if g.opens(i, t) && g.valid(t.time(p)) && (g.fixed || !t.private()) {
+		if g.opens(i, t) && g.valid(t.time(p)) && (g.fixed || !g.private) {
 			return true
 		}
 	}
@@ -162,10 +162,6 @@ func (p *Policy) granted(i int, t *target, grants []*grant) bool {
 // opens says whether g is about t in layer i, was it valid.
 func (g *grant) opens(i int, t *target) bool {
 	return !g.rule.deny && g.rule.layer == i && g.rule.admits(t.proto, t.port)
-}
-
-func (t *target) private() bool {
-	return isPrivate(t.addr) || t.via.IsValid() && isPrivate(t.via)
 }
 
 // explain says why layer i does not allow t.

@@ -161,7 +161,7 @@ func (p *Policy) record(canonical string, denyOnly bool, addrs []netip.Addr, sto
 		p.mu.Lock()
 		for _, addr := range addrs {
 			if addr = addr.Unmap().WithZone(""); addr.IsValid() {
-				store(grant{rule: r, addr: addr, name: canonical})
+				store(grant{rule: r, addr: addr, name: canonical, private: isPrivate(addr)})
 			}
 		}
 		p.mu.Unlock()

@@ -72,7 +72,7 @@ func parseRule(s string) (r Rule, err error) {
 	case strings.Contains(s, "://"):
 		return r, fmt.Errorf("it is a URL, and only the host and the port of one count")
 	case strings.ContainsAny(s, " \t\r\n,;"):
-		return r, fmt.Errorf("a rule has no spaces and commas in it: give the flag once for each rule")
+		return r, fmt.Errorf("it has a space or a comma in it: give the flag once for each rule")
 	}
 	host := s
 	if i := strings.LastIndexByte(s, '/'); i >= 0 {

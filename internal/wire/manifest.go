@@ -29,6 +29,8 @@ type BootManifest struct {
 	Resolver *Resolver `json:"resolver,omitempty"`
 	// Hosts are lines of /etc/hosts beside those of the guest itself.
 	Hosts []HostEntry `json:"hosts,omitempty"`
+	// WireGuard, if there is one, is a tunnel that leaves over Network.
+	WireGuard *WireGuard `json:"wireguard,omitempty"`
 	// Verbose asks the agent to say on the kernel console what it does.
 	Verbose bool `json:"verbose,omitempty"`
 	// NoReboot keeps the finished guest running for debugging.

@@ -14,6 +14,7 @@ import (
 	"bake/internal/app"
 	"bake/internal/payload"
 	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 )
 
 // Flags are the registered flags of one command.
@@ -29,7 +30,7 @@ type Flags struct {
 	proxyProtocol          string
 	cwd                    string
 	uid, gid               uint32
-	hypervisor             string
+	hypervisor, wireGuard  string
 	stopTimeout, bootLimit string
 	tty, noTTY, verbose    bool
 }
@@ -59,6 +60,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish the ports that the image exposes on free ports of 127.0.0.1")
 	set.StringVar(&f.proxyProtocol, "publish-proxy-protocol", "", "begin published TCP connections with a PROXY protocol header of this `version`, v1 or v2 (v2 if none is given)")
 	set.Lookup("publish-proxy-protocol").NoOptDefVal = "v2"
+	set.StringVar(&f.wireGuard, "wireguard-conf-file", "", "give the guest the WireGuard tunnel of this configuration `file`, as wg-quick reads it")
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
@@ -96,6 +98,11 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 	o.Hostnet = f.network.wanted()
 	if err := f.published(&o); err != nil {
 		return o, err
+	}
+	if f.set.Changed("wireguard-conf-file") {
+		if o.WireGuard, err = wgconf.Load(f.wireGuard); err != nil {
+			return o, err
+		}
 	}
 	switch {
 	case f.tty && f.noTTY:

@@ -1,6 +1,8 @@
 package runflags
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -104,6 +106,28 @@ func TestPublish(t *testing.T) {
 		_, f := parse(t, payload.Defaults{}, arg, "-P")
 		if o, err := f.Options(nil); err != nil || o.ProxyProtocol != want || !o.PublishAll {
 			t.Errorf("%s: %+v, %v", arg, o, err)
+		}
+	}
+}
+
+func TestWireGuard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "office.conf")
+	if err := os.WriteFile(path, []byte("[Interface]\nPrivateKey = SKOslwyMv1Df2D0vxSWJo2IDUdHlpXfhYaj55ep3NVw=\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, f := parse(t, payload.Defaults{}, "--wireguard-conf-file", path)
+	o, err := f.Options(nil)
+	if err != nil || o.WireGuard == nil || o.WireGuard.Tunnel.Name != "office" {
+		t.Errorf("got %+v, %v", o.WireGuard, err)
+	}
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.WireGuard != nil {
+		t.Errorf("without the flag: %+v, %v", o.WireGuard, err)
+	}
+	for _, bad := range []string{"", path + ".not"} {
+		_, f := parse(t, payload.Defaults{}, "--wireguard-conf-file="+bad)
+		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "WireGuard configuration") {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }

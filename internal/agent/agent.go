@@ -81,6 +81,7 @@ func (a *agent) steps() []step {
 		{"mount the ephemeral disk", func(ctx context.Context) error { return mounts.MountEphemeral(ctx, a.manifest.Ephemeral) }},
 		{"mount the overlay", func(context.Context) error { return mounts.MountOverlay() }},
 		{"set up the network", a.setUpNetwork},
+		{"open the way out", a.setUpHostnet},
 		{"set up WireGuard", a.setUpWireGuard},
 		{"set the kernel's parameters", a.setParameters},
 		{"open the way in for published ports", a.servePorts},
@@ -253,7 +254,15 @@ func (a *agent) setUpNetwork(context.Context) error {
 	if err := network.SetHostname(m.Hostname); err != nil {
 		return err
 	}
-	return network.WriteFiles(hostsFile, hostnameFile, m.Hostname)
+	if err := network.WriteHosts(hostsFile, hostnameFile, m.Hostname, m.Hosts); err != nil {
+		return err
+	}
+	c, err := network.WriteResolvConf(resolvFile, m.Resolver)
+	if err != nil {
+		return err
+	}
+	a.control.Load().setResolvConf(c)
+	return nil
 }
 
 // warn tells the user of something that the container can do without.

@@ -137,7 +137,11 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 		// An output that nobody takes must not hold a finished app up.
 		waitAtMost(&services, 2*time.Second)
 	}()
+	out := newOutbound(pl, o, s.verbose)
 	if err := startServices(serveCtx, &services, s, pl, stdio); err != nil {
+		return 0, err
+	}
+	if err := out.serve(serveCtx, &services, s, pl, ports); err != nil {
 		return 0, err
 	}
 	services.Go(func() { servePorts(serveCtx, ports, s) })
@@ -181,23 +185,10 @@ func newVM(ctx context.Context, driver hypervisor.Driver, pl *plan, signals <-ch
 // startServices listens on the ports that the guest connects to and serves
 // them until ctx ends.
 func startServices(ctx context.Context, wg *sync.WaitGroup, s *supervisor, pl *plan, stdio Stdio) error {
-	serve := func(port uint32, f func(net.Listener) error) error {
-		ln, err := s.vm.ListenVsock(port)
-		if err != nil {
-			return err
-		}
-		wg.Go(func() {
-			defer ln.Close()
-			if err := f(ln); err != nil && ctx.Err() == nil && s.options.Verbose {
-				warn(s.stderr, "%v", err)
-			}
-		})
-		return nil
-	}
 	return errors.Join(
-		serve(wire.PortManifest, func(ln net.Listener) error { return manifest.Serve(ctx, ln, pl.manifest) }),
-		serve(wire.PortControl, func(ln net.Listener) error { return s.control.Serve(ctx, ln) }),
-		serve(wire.PortConsole, func(ln net.Listener) error {
+		s.listen(ctx, wg, wire.PortManifest, func(ln net.Listener) error { return manifest.Serve(ctx, ln, pl.manifest) }),
+		s.listen(ctx, wg, wire.PortControl, func(ln net.Listener) error { return s.control.Serve(ctx, ln) }),
+		s.listen(ctx, wg, wire.PortConsole, func(ln net.Listener) error {
 			err := console.Serve(ctx, ln, console.Streams{
 				Stdin: stdio.Stdin, Stdout: stdio.Stdout, Stderr: stdio.Stderr, Terminal: s.term != nil,
 			})
@@ -205,6 +196,21 @@ func startServices(ctx context.Context, wg *sync.WaitGroup, s *supervisor, pl *p
 			return err
 		}),
 	)
+}
+
+// listen takes what the guest connects to a port, and has f serve it.
+func (s *supervisor) listen(ctx context.Context, wg *sync.WaitGroup, port uint32, f func(net.Listener) error) error {
+	ln, err := s.vm.ListenVsock(port)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() {
+		defer ln.Close()
+		if err := f(ln); err != nil && ctx.Err() == nil && s.options.Verbose {
+			warn(s.stderr, "%v", err)
+		}
+	})
+	return nil
 }
 
 // withTerm gives the container the user's TERM unless something else was

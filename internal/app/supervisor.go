@@ -151,6 +151,13 @@ func (s *supervisor) leaveTerminal() {
 	}
 }
 
+// verbose says a line that only --verbose shows.
+func (s *supervisor) verbose(format string, args ...any) {
+	if s.options.Verbose {
+		warn(s.stderr, format, args...)
+	}
+}
+
 func (s *supervisor) send(m wire.HostMessage) {
 	if err := s.control.Send(m); err != nil && s.options.Verbose {
 		warn(s.stderr, "%v", err)

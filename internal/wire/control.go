@@ -49,6 +49,9 @@ const (
 	HostDone = "done"
 	// HostNetwork tells how often the policy has said no: Denied is set.
 	HostNetwork = "network"
+	// HostResolver tells what the container's resolv.conf says from now on:
+	// Resolver is set.
+	HostResolver = "resolver"
 )
 
 // A HostMessage is what the host says on [PortControl].
@@ -62,6 +65,8 @@ type HostMessage struct {
 	// Denied is how many connections and datagrams of the guest the network
 	// policy has denied since its start.
 	Denied uint64 `json:"denied,omitempty"`
+	// Resolver replaces that of the manifest.
+	Resolver *Resolver `json:"resolver,omitempty"`
 }
 
 // WriteGuestMessage writes one message of the agent.

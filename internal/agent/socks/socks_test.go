@@ -236,11 +236,15 @@ func TestStream(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 
-	s, err = connect(serveTCP(t, "tcp4", "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetLinger(0) }))
+	s, err = connect(serveTCP(t, "tcp4", "127.0.0.1:0", func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 1)) // or connecting itself may fail
+		_ = c.SetLinger(0)
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	_, _ = io.WriteString(s, "x")
 	if _, err := io.ReadAll(s); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("after a reset: %v", err)
 	}

@@ -84,7 +84,7 @@ func (s *Server) filed(r *request) *dns.Msg {
 	if addrs, ok := t.addrs[r.name]; ok {
 		m := s.addresses(r, s.reachable(s.fromHost(addrs)), localTTL)
 		if m != nil {
-			s.tell(r, m.Answer)
+			s.tell(r, nil, m.Answer)
 		}
 		return m
 	}

@@ -36,7 +36,7 @@ type StreamResolver interface {
 // Serve serves the guest's connections until ctx ends or l fails, and returns
 // when all of them have ended. It closes l.
 func Serve(ctx context.Context, l net.Listener, gate Gate, dns StreamResolver) error {
-	s := server{gate, dns}
+	s := server{gate, dns, requestTime}
 	if err := relay.Serve(ctx, l, MaxConns, s.serve); err != nil {
 		return fmt.Errorf("accept a connection of the guest: %w", err)
 	}
@@ -44,13 +44,14 @@ func Serve(ctx context.Context, l net.Listener, gate Gate, dns StreamResolver) e
 }
 
 type server struct {
-	gate Gate
-	dns  StreamResolver
+	gate        Gate
+	dns         StreamResolver
+	requestTime time.Duration
 }
 
 // serve is one connection.
 func (s *server) serve(ctx context.Context, client net.Conn) {
-	_ = client.SetDeadline(time.Now().Add(requestTime))
+	_ = client.SetDeadline(time.Now().Add(s.requestTime))
 	method, err := socks5.ReadGreeting(client, socks5.MethodStream, socks5.MethodNone)
 	if err != nil {
 		return

@@ -481,6 +481,7 @@ func TestParseProxy(t *testing.T) {
 		{"socks4://proxy:1", "", "", "has the scheme socks4"},
 		{"http://", "", "", "names no host"},
 		{"http://:80", "", "", "names no host"},
+		{"http://]0", "", "", "neither a name nor an address"},
 		{"http://proxy:99999", "", "", "99999"},
 		{"http://proxy:0", "", "", "has the port 0"},
 		{"http://proxy:x", "", "", "is not a URL"},

@@ -283,6 +283,7 @@ func TestProxyRefuses(t *testing.T) {
 		{"http", "HTTP/1.1 504 Gateway Timeout\n\n", syscall.ETIMEDOUT, ""},
 		{"http", "HTTP/1.1 301 Moved\r\n\r\n", syscall.EHOSTUNREACH, ""},
 		{"http", "HTTP/1.1 407 Who\r\n\r\n", syscall.EHOSTUNREACH, "user name and a password"},
+		{"http", "HTTP/1.0 401 Unauthorized\r\n\r\n", syscall.EHOSTUNREACH, "user name and a password"},
 		{"http", "SSH-2.0-OpenSSH\r\n\r\n", syscall.EHOSTUNREACH, "no HTTP proxy"},
 		{"http", "HTTP/2 200\r\n\r\n", syscall.EHOSTUNREACH, "no HTTP proxy"},
 		{"http", "HTTP/1.1 2000\r\n\r\n", syscall.EHOSTUNREACH, "no HTTP proxy"},

@@ -9,7 +9,7 @@ set -euo pipefail
 
 if [ "$*" = net ]; then
 	set -- ca-certificates curl dnsutils iperf3 iproute2 iputils-ping netcat-openbsd nginx-light openssl \
-		python3-minimal redis-server redis-tools wget wireguard-tools
+		python3 redis-server redis-tools wget wireguard-tools
 fi
 
 suite=bookworm

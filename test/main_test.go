@@ -33,6 +33,7 @@
 //	mutate APP N                 runs N damaged copies of an app
 //	in NAME [CODE] LINE          has the shell that is started as NAME run a
 //	                             command line, which must end with CODE or 0
+//	give NAME FILE PATH          writes a file through that shell
 //	pid NAME VAR                 sets VAR to the process ID
 //	programs APP                 makes an app of a Debian with what users of the
 //	                             network have: curl, dig, nginx, python3, ...

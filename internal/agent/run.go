@@ -20,6 +20,7 @@ const (
 	runcPath     = "/bin/runc"
 	hostsFile    = dir + "/hosts"
 	hostnameFile = dir + "/hostname"
+	resolvFile   = dir + "/resolv.conf"
 )
 
 // streams are the container's standard streams: console.Pipes or
@@ -73,6 +74,7 @@ func (a *agent) startContainer(ctx context.Context) (*container.Container, error
 			Rootfs:     mounts.Rootfs,
 			Hosts:      hostsFile,
 			Hostname:   hostnameFile,
+			ResolvConf: resolvFile,
 			Filesystem: mounts.Known,
 			Device:     exists,
 		},

@@ -1,13 +1,9 @@
 package app
 
 import (
-	"context"
-	"errors"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"bake/internal/hypervisor"
 	"bake/internal/payload"
@@ -88,40 +84,5 @@ func TestPlanRefusesThePolicy(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
-	}
-}
-
-// The guest is told a count once, when it has changed, and again when the first
-// time failed.
-func TestReportDenials(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	ticks, ended := make(chan time.Time), make(chan struct{})
-	counts := []uint64{0, 2, 2, 5, 5, 5, 1 << 40}
-	failing := map[int]bool{3: true} // the tick whose message is lost
-	var tick int
-	var sent []uint64
-	go func() {
-		defer close(ended)
-		reportDenials(ctx, ticks, func() uint64 {
-			tick++
-			return counts[tick-1]
-		}, func(m wire.HostMessage) error {
-			if m.Type != wire.HostNetwork {
-				t.Errorf("the guest is told %+v", m)
-			}
-			if failing[tick-1] {
-				return errors.New("the guest does not listen")
-			}
-			sent = append(sent, m.Denied)
-			return nil
-		})
-	}()
-	for range counts {
-		ticks <- time.Time{}
-	}
-	cancel()
-	<-ended
-	if want := []uint64{2, 5, 1 << 40}; !slices.Equal(sent, want) {
-		t.Errorf("the guest was told %v, want %v", sent, want)
 	}
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"bake/internal/service/egress"
 	"bake/internal/service/forward"
 	"bake/internal/wgconf"
+	"bake/internal/wire"
 )
 
 // Options are what the user asked for, over what is embedded in the app. A
@@ -41,6 +43,13 @@ type Options struct {
 	Hypervisor string
 	// Network is what the guest may reach, within what is embedded.
 	Network policy.Rules
+	// DNS are nameservers that the guest's questions go to in place of the
+	// host's. DNSSearch and DNSOptions replace those of the host's resolv.conf;
+	// the search domain "." stands for none.
+	DNS                   []netip.AddrPort
+	DNSSearch, DNSOptions []string
+	// AddHosts are names that the guest knows beside those of its own.
+	AddHosts []wire.HostEntry
 	// Hostnet asks for a network, which is an error where the app has none.
 	Hostnet bool
 	// Publish are ports of the guest to publish on the host.
@@ -50,7 +59,7 @@ type Options struct {
 	PublishAll bool
 	// ProxyProtocol is what published TCP connections begin with in the guest.
 	ProxyProtocol forward.ProxyProtocol
-	// Proxy carries the guest's TCP to the outside; nil is none.
+	// Proxy, if there is one, carries all TCP to the outside.
 	Proxy *egress.Proxy
 	// WireGuard, if there is one, is a tunnel that the guest gets.
 	WireGuard *wgconf.Config

@@ -35,6 +35,9 @@ type GuestMessage struct {
 	// OutOfMemory says that the kernel's OOM killer ended the process.
 	OutOfMemory bool   `json:"outOfMemory,omitempty"`
 	Message     string `json:"message,omitempty"`
+	// Again says, with GuestFailed, that nothing of the container has run and
+	// that another boot may well get further.
+	Again bool `json:"again,omitempty"`
 	Agent       string `json:"agent,omitempty"`
 	Kernel      string `json:"kernel,omitempty"`
 }
@@ -49,6 +52,9 @@ const (
 	HostDone = "done"
 	// HostNetwork tells how often the policy has said no: Denied is set.
 	HostNetwork = "network"
+	// HostResolver tells what the container's resolv.conf says from now on:
+	// Resolver is set.
+	HostResolver = "resolver"
 )
 
 // A HostMessage is what the host says on [PortControl].
@@ -62,6 +68,8 @@ type HostMessage struct {
 	// Denied is how many connections and datagrams of the guest the network
 	// policy has denied since its start.
 	Denied uint64 `json:"denied,omitempty"`
+	// Resolver replaces that of the manifest.
+	Resolver *Resolver `json:"resolver,omitempty"`
 }
 
 // WriteGuestMessage writes one message of the agent.

@@ -25,6 +25,9 @@ type BootManifest struct {
 	Process   Process   `json:"process"`
 	// Network is nil in a guest that has its loopback interface only.
 	Network *Network `json:"network,omitempty"`
+	// Datagrams says that the host serves [PortUDP]: for the network, or for
+	// published UDP ports alone.
+	Datagrams bool `json:"datagrams,omitempty"`
 	// Resolver is nil where there is nobody to ask.
 	Resolver *Resolver `json:"resolver,omitempty"`
 	// Hosts are lines of /etc/hosts beside those of the guest itself.

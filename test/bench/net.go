@@ -237,9 +237,9 @@ func (g *netGuest) join(ctx context.Context) error {
 	}
 	g.vsock.Path = paths[0]
 	if strings.Contains(links, "hostnet") {
-		g.peers = append(g.peers, &netPeer{name: "hostnet", host: "198.18.0.2", dns: "198.18.0.2:53"})
+		g.peers = append(g.peers, &netPeer{name: "hostnet", host: "198.18.0.2", dns: "198.18.0.2:53", mib: 192})
 	}
-	g.peers = append(g.peers, &netPeer{name: "slirp", host: traffic.NetHost, dns: "10.0.2.3:53"})
+	g.peers = append(g.peers, &netPeer{name: "slirp", host: traffic.NetHost, dns: "10.0.2.3:53", mib: 96})
 	return errors.Join(
 		g.joinGvproxy(ctx, "gvproxy", gvPort, "192.168.127", 1500),
 		g.joinGvproxy(ctx, "gvproxy-jumbo", gvPort+1, "192.168.126", 65520))
@@ -302,7 +302,7 @@ func (g *netGuest) joinGvproxy(ctx context.Context, name string, port int, netwo
 			return err
 		}
 	}
-	g.peers = append(g.peers, &netPeer{name: name, host: network + ".254", dns: network + ".1:53", more: []int{cmd.Process.Pid}})
+	g.peers = append(g.peers, &netPeer{name: name, host: network + ".254", dns: network + ".1:53", more: []int{cmd.Process.Pid}, mib: 24})
 	return nil
 }
 

@@ -22,6 +22,7 @@ import (
 type Flags struct {
 	set     *pflag.FlagSet
 	network *Network
+	dns     dnsFlags
 
 	cpus                   int
 	memory, ephemeral      string
@@ -31,8 +32,8 @@ type Flags struct {
 	proxyProtocol          string
 	cwd                    string
 	uid, gid               uint32
-	hypervisor, wireGuard  string
-	proxy                  string
+	hypervisor             string
+	proxy, wireGuard       string
 	stopTimeout, bootLimit string
 	tty, noTTY, verbose    bool
 }
@@ -58,12 +59,13 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.Uint32Var(&f.gid, "gid", 0, "group `id` in the container")
 	set.StringVar(&f.ephemeral, "ephemeral-disk-size", mib(def.EphemeralDiskMiB, app.DefaultEphemeralDiskMiB), "`size` of the disk for the container's changes, in MiB or with a unit")
 	f.network = RegisterNetwork(set)
+	f.dns.register(set)
 	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a port or a range of them: `[IP:][HOST:]VM[/udp]`, on 127.0.0.1 unless IP says otherwise")
 	set.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish the ports that the image exposes on free ports of 127.0.0.1")
 	set.StringVar(&f.proxyProtocol, "publish-proxy-protocol", "", "begin published TCP connections with a PROXY protocol header of this `version`, v1 or v2 (v2 if none is given)")
 	set.Lookup("publish-proxy-protocol").NoOptDefVal = "v2"
+	set.StringVar(&f.proxy, "proxy", "", "send all outbound TCP through the proxy at `URL` (socks5, socks5h, http or https), or that of the environment (env); BAKE_PROXY stands for it")
 	set.StringVar(&f.wireGuard, "wireguard-conf-file", "", "give the guest the WireGuard tunnel of this configuration `file`, as wg-quick reads it")
-	set.StringVar(&f.proxy, "proxy", "", "carry the guest's TCP to the outside through a proxy: socks5, socks5h, http or https://[USER:PASSWORD@]HOST:PORT, or env for the host's HTTPS_PROXY or ALL_PROXY (`URL`; also BAKE_PROXY)")
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
@@ -99,6 +101,9 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 		return o, err
 	}
 	o.Hostnet = f.network.wanted()
+	if err := f.dns.options(&o); err != nil {
+		return o, err
+	}
 	if err := f.published(&o); err != nil {
 		return o, err
 	}

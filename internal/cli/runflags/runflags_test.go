@@ -1,6 +1,7 @@
 package runflags
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 	"bake/internal/payload"
 	"bake/internal/policy"
 	"bake/internal/service/forward"
+	"bake/internal/wire"
 )
 
 func parse(t *testing.T, def payload.Defaults, args ...string) (*pflag.FlagSet, *Flags) {
@@ -45,22 +47,27 @@ func TestOptions(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	for arg, want := range map[string]string{
-		"--memory=x":                  "--memory",
-		"--ephemeral-disk-size=0":     "--ephemeral-disk-size",
-		"--cpus=-1":                   "--cpus",
-		"--stop-timeout=-5s":          "--stop-timeout",
-		"--boot-timeout=soon":         "--boot-timeout",
-		"--publish=80:http":           "--publish",
-		"-p 80:1 -p 80:2":             "same port 80",
-		"-p 1-1000:1-1000 -p 5":       "at most 1000",
-		"--publish-proxy-protocol=v3": "--publish-proxy-protocol",
-		"--publish-proxy-protocol=":   "--publish-proxy-protocol",
-		"--tty --no-tty":              "contradict",
-		"--proxy=ftp://x":             "--proxy",
-		"--proxy=":                    "--proxy",
-		"--allow-net=a/b":             "--allow-net",
-		"--deny-net=a..b":             "--deny-net",
-		"--allow-net=127.0.0.1":       "--allow-host-loopback",
+		"--memory=x":                              "--memory",
+		"--ephemeral-disk-size=0":                 "--ephemeral-disk-size",
+		"--cpus=-1":                               "--cpus",
+		"--stop-timeout=-5s":                      "--stop-timeout",
+		"--boot-timeout=soon":                     "--boot-timeout",
+		"--publish=80:http":                       "--publish",
+		"-p 80:1 -p 80:2":                         "same port 80",
+		"-p 1-1000:1-1000 -p 5":                   "at most 1000",
+		"--publish-proxy-protocol=v3":             "--publish-proxy-protocol",
+		"--publish-proxy-protocol=":               "--publish-proxy-protocol",
+		"--tty --no-tty":                          "contradict",
+		"--allow-net=a/b":                         "--allow-net",
+		"--deny-net=a..b":                         "--deny-net",
+		"--allow-net=127.0.0.1":                   "--allow-host-loopback",
+		"--dns=dns.example":                       "--dns",
+		"--dns-search=a..b":                       "--dns-search",
+		"--dns-option=ndots:2#":                   "--dns-option",
+		"--add-host=db":                           "--add-host",
+		"--dns=::1 --dns=::1 --dns=::1 --dns=::1": "4 times",
+		"--proxy=ftp://x":                         "--proxy",
+		"--proxy=":                                "--proxy",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -158,7 +165,10 @@ func TestProxy(t *testing.T) {
 
 // What bake run was given reaches the app as it was given.
 func TestArgsRoundTrip(t *testing.T) {
-	given := []string{"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
+	given := []string{"--dns=192.0.2.53", "--dns=[2001:db8::53]:5353", "--dns-search=a.example", "--dns-search", "b.example", "--dns-option=ndots:2",
+		"--add-host=db:192.0.2.7", "--add-host=six:2001:db8::7", "--add-host=me:host-gateway",
+
+		"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
 	fs, f := parse(t, payload.Defaults{}, given...)
 	want, err := f.Options([]string{"c"})
 	if err != nil {
@@ -168,5 +178,26 @@ func TestArgsRoundTrip(t *testing.T) {
 	got, err := again.Options([]string{"c"})
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
+	}
+}
+
+func TestNames(t *testing.T) {
+	_, f := parse(t, payload.Defaults{}, "--dns=192.0.2.53", "--dns=[2001:db8::53]:5353", "--dns-search=.", "--dns-option=use-vc", "--add-host=db:::1", "--add-host=me:host-gateway")
+	o, err := f.Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353")}; !reflect.DeepEqual(o.DNS, want) {
+		t.Errorf("--dns: %v", o.DNS)
+	}
+	if !reflect.DeepEqual(o.DNSSearch, []string{"."}) || !reflect.DeepEqual(o.DNSOptions, []string{"use-vc"}) {
+		t.Errorf("--dns-search: %q, --dns-option: %q", o.DNSSearch, o.DNSOptions)
+	}
+	if want := []wire.HostEntry{{Name: "db", Addr: netip.IPv6Loopback()}, {Name: "me", Addr: netip.MustParseAddr("198.18.0.2")}}; !reflect.DeepEqual(o.AddHosts, want) {
+		t.Errorf("--add-host: %v", o.AddHosts)
+	}
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.DNS != nil || o.DNSSearch != nil || o.DNSOptions != nil || o.AddHosts != nil {
+		t.Errorf("without flags: %+v, %v", o, err)
 	}
 }

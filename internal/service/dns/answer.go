@@ -39,7 +39,15 @@ func (s *Server) relay(r *request, up *dns.Msg) *dns.Msg {
 			m.Ns = append(m.Ns, rr)
 		}
 	}
-	s.tell(r, m.Answer)
+	if s.policy != nil {
+		aliases := chain.aliases(m.Answer)
+		for _, name := range aliases {
+			if err := s.policy.CheckAlias(name); err != nil {
+				return s.deny(r, err)
+			}
+		}
+		s.tell(r, aliases, m.Answer)
+	}
 	return m
 }
 
@@ -74,6 +82,34 @@ func follow(q dns.Question, answer []dns.RR) *chain {
 		c.end, name = next, next
 	}
 	return c
+}
+
+// aliases are the names beside the one asked for that an answer leads to:
+// those of the chain, and the targets of service bindings, whose hints are
+// theirs.
+func (c *chain) aliases(answer []dns.RR) []string {
+	asked := dns.CanonicalName(c.question.Name)
+	var list []string
+	add := func(name string) {
+		if name != asked && name != "." && !slices.Contains(list, canonical(name)) {
+			list = append(list, canonical(name))
+		}
+	}
+	for name := range c.names {
+		add(name)
+	}
+	for _, rr := range answer {
+		switch svcb := serviceBinding(rr); {
+		case svcb != nil:
+			add(dns.CanonicalName(svcb.Target))
+		case c.question.Qtype == dns.TypeCNAME || c.question.Qtype == dns.TypeANY:
+			if cname, ok := rr.(*dns.CNAME); ok {
+				add(dns.CanonicalName(cname.Target))
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // has says whether rr belongs to the answer.
@@ -177,17 +213,12 @@ func serviceBinding(rr dns.RR) *dns.SVCB {
 
 // tell tells the policy of every address in an answer, hints of service
 // bindings included, before the guest has it. They belong to the name asked
-// for, for as long as the whole chain holds.
-func (s *Server) tell(r *request, answer []dns.RR) {
+// for, for as long as the whole chain holds, and so to its aliases.
+func (s *Server) tell(r *request, aliases []string, answer []dns.RR) {
 	if s.policy == nil || len(answer) == 0 {
 		return
 	}
 	var addrs []netip.Addr
-	add := func(ip []byte) {
-		if a, ok := netip.AddrFromSlice(ip); ok {
-			addrs = append(addrs, a.Unmap())
-		}
-	}
 	ttl := answer[0].Header().Ttl
 	for _, rr := range answer {
 		// The highest bit would make it negative: RFC 2181, section 8.
@@ -196,30 +227,46 @@ func (s *Server) tell(r *request, answer []dns.RR) {
 		} else {
 			ttl = min(ttl, t)
 		}
-		switch rr := rr.(type) {
-		case *dns.A:
-			add(rr.A)
-		case *dns.AAAA:
-			add(rr.AAAA)
+		addrs = appendAddresses(addrs, rr)
+	}
+	if len(addrs) == 0 {
+		return
+	}
+	d := time.Duration(ttl) * time.Second
+	s.policy.Answered(r.name, addrs, d)
+	for _, name := range aliases {
+		s.policy.AnsweredAlias(name, addrs, d)
+	}
+}
+
+// appendAddresses appends what a client may connect to because of rr.
+func appendAddresses(addrs []netip.Addr, rr dns.RR) []netip.Addr {
+	add := func(ip []byte) {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			addrs = append(addrs, a.Unmap())
 		}
-		svcb := serviceBinding(rr)
-		if svcb == nil {
-			continue
-		}
-		for _, kv := range svcb.Value {
-			switch kv := kv.(type) {
-			case *dns.SVCBIPv4Hint:
-				for _, ip := range kv.Hint {
-					add(ip.To4())
-				}
-			case *dns.SVCBIPv6Hint:
-				for _, ip := range kv.Hint {
-					add(ip.To16())
-				}
+	}
+	switch rr := rr.(type) {
+	case *dns.A:
+		add(rr.A)
+	case *dns.AAAA:
+		add(rr.AAAA)
+	}
+	svcb := serviceBinding(rr)
+	if svcb == nil {
+		return addrs
+	}
+	for _, kv := range svcb.Value {
+		switch kv := kv.(type) {
+		case *dns.SVCBIPv4Hint:
+			for _, ip := range kv.Hint {
+				add(ip.To4())
+			}
+		case *dns.SVCBIPv6Hint:
+			for _, ip := range kv.Hint {
+				add(ip.To16())
 			}
 		}
 	}
-	if len(addrs) > 0 {
-		s.policy.Answered(r.name, addrs, time.Duration(ttl)*time.Second)
-	}
+	return addrs
 }

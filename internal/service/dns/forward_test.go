@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -60,26 +59,26 @@ func TestChains(t *testing.T) {
 		"plain": {qtype: dns.TypeA, answer: []string{"q. 5 IN A 192.0.2.1", "q. 3 IN A 192.0.2.2"},
 			want: "q. A 192.0.2.1, q. A 192.0.2.2", told: "q 3s 192.0.2.1 192.0.2.2"},
 		"chain": {qtype: dns.TypeA, answer: []string{"q. 2 IN CNAME a.", "a. 7 IN CNAME b.", "b. 9 IN A 192.0.2.1"},
-			want: "q. CNAME a., a. CNAME b., b. A 192.0.2.1", told: "q 2s 192.0.2.1"},
+			want: "q. CNAME a., a. CNAME b., b. A 192.0.2.1", told: "q 2s 192.0.2.1; alias a 2s 192.0.2.1; alias b 2s 192.0.2.1"},
 		"chain in disorder and capitals": {qtype: dns.TypeA, answer: []string{"B. 9 IN A 192.0.2.1", "A. 7 IN CNAME b.", "Q. 8 IN CNAME a."},
-			want: "B. A 192.0.2.1, A. CNAME b., Q. CNAME a.", told: "q 7s 192.0.2.1"},
+			want: "B. A 192.0.2.1, A. CNAME b., Q. CNAME a.", told: "q 7s 192.0.2.1; alias a 7s 192.0.2.1; alias b 7s 192.0.2.1"},
 		"chain without an end": {qtype: dns.TypeA, answer: []string{"q. 2 IN CNAME a."}, want: "q. CNAME a."},
 		"unrelated": {qtype: dns.TypeA, answer: []string{"q. 5 IN A 192.0.2.1", "evil. 5 IN A 192.0.2.66", "q. 5 IN AAAA 2001:db8::1", "q. 5 IN TXT x", "q. 5 CH A \\# 4 01020304"},
 			want: "q. A 192.0.2.1", told: "q 5s 192.0.2.1"},
 		"unrelated only": {qtype: dns.TypeA, answer: []string{"evil. 5 IN A 192.0.2.66"}},
 		"an alias with an address": {qtype: dns.TypeA, answer: []string{"q. 5 IN CNAME a.", "q. 5 IN A 192.0.2.66", "a. 5 IN A 192.0.2.1"},
-			want: "q. CNAME a., a. A 192.0.2.1", told: "q 5s 192.0.2.1"},
+			want: "q. CNAME a., a. A 192.0.2.1", told: "q 5s 192.0.2.1; alias a 5s 192.0.2.1"},
 		"loop": {qtype: dns.TypeA, answer: []string{"q. 5 IN CNAME a.", "a. 5 IN CNAME q.", "a. 5 IN A 192.0.2.1"},
-			want: "q. CNAME a., a. CNAME q., a. A 192.0.2.1", told: "q 5s 192.0.2.1"},
+			want: "q. CNAME a., a. CNAME q., a. A 192.0.2.1", told: "q 5s 192.0.2.1; alias a 5s 192.0.2.1"},
 		"alias asked for": {qtype: dns.TypeCNAME, answer: []string{"q. 5 IN CNAME a.", "a. 5 IN CNAME b."}, want: "q. CNAME a."},
 		"DNAME": {qtype: dns.TypeA, answer: []string{". 4 IN DNAME new.", "q. 5 IN CNAME q.new.", "q.new. 5 IN A 192.0.2.1", "other. 5 IN DNAME x."},
-			want: ". DNAME new., q. CNAME q.new., q.new. A 192.0.2.1", told: "q 4s 192.0.2.1"},
+			want: ". DNAME new., q. CNAME q.new., q.new. A 192.0.2.1", told: "q 4s 192.0.2.1; alias q.new 4s 192.0.2.1"},
 		"negative TTL": {qtype: dns.TypeA, answer: []string{"q. 4294967295 IN A 192.0.2.1"}, want: "q. A 192.0.2.1", told: "q 0s 192.0.2.1"},
 		"mapped":       {qtype: dns.TypeAAAA, answer: []string{"q. 5 IN AAAA ::ffff:127.0.0.1"}, want: "q. AAAA ::ffff:127.0.0.1", told: "q 5s 127.0.0.1"},
 		"hints": {qtype: dns.TypeHTTPS, answer: []string{"q. 5 IN HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1,192.0.2.2 ipv6hint=2001:db8::1"},
 			want: `q. HTTPS 1 . alpn="h2" ipv4hint="192.0.2.1,192.0.2.2" ipv6hint="2001:db8::1"`, told: "q 5s 192.0.2.1 192.0.2.2 2001:db8::1"},
 		"hints of SVCB": {qtype: dns.TypeSVCB, answer: []string{"q. 5 IN SVCB 1 s. ipv4hint=192.0.2.1"},
-			want: `q. SVCB 1 s. ipv4hint="192.0.2.1"`, told: "q 5s 192.0.2.1"},
+			want: `q. SVCB 1 s. ipv4hint="192.0.2.1"`, told: "q 5s 192.0.2.1; alias s 5s 192.0.2.1"},
 		"glue": {qtype: dns.TypeMX, answer: []string{"q. 5 IN MX 1 m."}, authority: []string{"q. 5 IN NS n.", "n. 5 IN A 192.0.2.66", soa},
 			want: "q. MX 1 m.", wantAuthority: 2},
 		"AAAA without IPv6":    {qtype: dns.TypeAAAA, without: true, answer: []string{"q. 5 IN CNAME a.", "a. 5 IN AAAA 2001:db8::1"}, want: "q. CNAME a."},
@@ -109,12 +108,9 @@ func TestChains(t *testing.T) {
 }
 
 func TestEDNS(t *testing.T) {
-	var mu sync.Mutex
-	var got *dns.Msg
+	asked := make(chan *dns.Msg, 10)
 	up := nameserver(t, func(w dns.ResponseWriter, q *dns.Msg) {
-		mu.Lock()
-		got = q
-		mu.Unlock()
+		asked <- q
 		m := new(dns.Msg).SetReply(q)
 		if o := q.IsEdns0(); o != nil {
 			m.SetEdns0(4000, o.Do())
@@ -129,6 +125,7 @@ func TestEDNS(t *testing.T) {
 	s := newServer(t, Options{Nameservers: []netip.AddrPort{up}})
 
 	ask(t, s, "q", dns.TypeA)
+	got := <-asked
 	if got.IsEdns0() != nil {
 		t.Errorf("a question without EDNS was asked with it: %v", got)
 	}
@@ -138,6 +135,7 @@ func TestEDNS(t *testing.T) {
 		&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 0, Address: []byte{0, 0, 0, 0}},
 		&dns.EDNS0_LOCAL{Code: 65001, Data: []byte("down")}),
 		func(m *dns.Msg) { m.CheckingDisabled, m.AuthenticatedData, m.RecursionDesired = true, true, false })
+	got = <-asked
 	o := got.IsEdns0()
 	if o == nil || o.UDPSize() != ownSize || !o.Do() || !got.CheckingDisabled || !got.AuthenticatedData || got.RecursionDesired {
 		t.Fatalf("the nameserver got %v", got)

@@ -243,6 +243,12 @@ type judge struct {
 
 func (j *judge) CheckName(name string) error { return j.deny[name] }
 
+func (j *judge) CheckAlias(name string) error { return j.deny[name] }
+
+func (j *judge) AnsweredAlias(name string, addrs []netip.Addr, ttl time.Duration) {
+	j.Answered("alias "+name, addrs, ttl)
+}
+
 func (j *judge) Answered(name string, addrs []netip.Addr, ttl time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -33,6 +33,10 @@ type Policy interface {
 	// Answered says that the guest is about to learn that addrs are name's,
 	// for ttl.
 	Answered(name string, addrs []netip.Addr, ttl time.Duration)
+	// CheckAlias and AnsweredAlias are the same for the other names that an
+	// answer leads through, of which the guest asked for none.
+	CheckAlias(name string) error
+	AnsweredAlias(name string, addrs []netip.Addr, ttl time.Duration)
 	// Static says that the user gave name this address.
 	Static(name string, addr netip.Addr)
 }
@@ -192,10 +196,7 @@ func (s *Server) answer(ctx context.Context, r *request) *dns.Msg {
 	}
 	if s.policy != nil {
 		if err := s.policy.CheckName(r.name); err != nil {
-			if s.denied != nil {
-				s.denied(err)
-			}
-			return r.failure(dns.RcodeNameError, dns.ExtendedErrorCodeBlocked)
+			return s.deny(r, err)
 		}
 	}
 	if s.fake != nil {
@@ -228,6 +229,14 @@ func (s *Server) answer(ctx context.Context, r *request) *dns.Msg {
 	}
 	s.silent.Store(false)
 	return s.relay(r, up)
+}
+
+// deny answers that the policy does not let the name exist.
+func (s *Server) deny(r *request, err error) *dns.Msg {
+	if s.denied != nil {
+		s.denied(err)
+	}
+	return r.failure(dns.RcodeNameError, dns.ExtendedErrorCodeBlocked)
 }
 
 // config is what the host's resolv.conf says now, with the user's nameservers.

@@ -38,6 +38,10 @@ func newReport(log func(string)) *report {
 	return &report{log: log, changed: make(chan struct{}, 1), lines: map[string]int{}}
 }
 
+// Refused counts and says a denial that was found elsewhere, such as that of a
+// name by the resolver.
+func (g *Gate) Refused(err error) { g.deny(err) }
+
 // deny counts err, says it and returns it.
 func (g *Gate) deny(err error) error {
 	var d *policy.Denied

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"bake/internal/policy"
 	"bake/internal/udpio"
 	"bake/internal/wire"
 )
@@ -33,7 +34,7 @@ func (s *server) sendEcho(d *wire.Datagram, out *outbound) {
 	told := flowKey{wire.DatagramEcho, d.Source, d.Destination}
 	f, to := s.nat.use(key)
 	if f == nil {
-		targets, _, err := s.Gate.Target(protoICMP, key.destination)
+		targets, _, err := s.Gate.Target(policy.ICMP, key.destination)
 		if err != nil {
 			s.nat.forget(key)
 			s.nat.unreachable(told, wire.UnreachableDenied)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"bake/internal/policy"
 	"bake/internal/wire"
 )
 
@@ -33,7 +34,7 @@ type gate struct {
 	asked     int
 }
 
-func (g *gate) Target(_ Proto, dst netip.AddrPort) ([]netip.AddrPort, bool, error) {
+func (g *gate) Target(_ policy.Proto, dst netip.AddrPort) ([]netip.AddrPort, bool, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.asked++

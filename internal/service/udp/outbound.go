@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 
+	"bake/internal/policy"
 	"bake/internal/udpio"
 	"bake/internal/wire"
 )
@@ -50,7 +51,7 @@ func (s *server) sendUDP(ctx context.Context, d *wire.Datagram, out *outbound) {
 	key := flowKey{wire.DatagramUDP, d.Source, d.Destination}
 	f, to := s.nat.use(key)
 	if f == nil {
-		targets, resolver, err := s.Gate.Target(protoUDP, d.Destination)
+		targets, resolver, err := s.Gate.Target(policy.UDP, d.Destination)
 		switch {
 		case err != nil:
 			s.nat.forget(key)

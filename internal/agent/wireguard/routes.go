@@ -69,9 +69,15 @@ func planRoutes(w *wire.WireGuard) routes {
 
 // apply adds the routes, and then the rules that lead to them.
 func (r routes) apply(link netlink.Link) error {
+	// One socket for all: there may be thousands.
+	kernel, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("reach the kernel's routing tables: %w", err)
+	}
+	defer kernel.Close()
 	family := map[int]bool{}
 	for _, dst := range r.dst {
-		err := netlink.RouteAdd(&netlink.Route{
+		err := kernel.RouteAdd(&netlink.Route{
 			LinkIndex: link.Attrs().Index, Dst: ipNet(dst), Table: int(r.table), Scope: scope(dst.Addr()), Protocol: unix.RTPROT_BOOT,
 		})
 		switch {
@@ -87,7 +93,7 @@ func (r routes) apply(link netlink.Link) error {
 	}
 	for f := range family {
 		for _, rule := range rules(f, r.mark) {
-			if err := netlink.RuleAdd(rule); err != nil {
+			if err := kernel.RuleAdd(rule); err != nil {
 				return fmt.Errorf("add the routing rule %q: %w", rule, err)
 			}
 		}

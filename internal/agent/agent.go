@@ -75,6 +75,7 @@ func (a *agent) steps() []step {
 		{"mount the kernel's filesystems", a.mountSystem},
 		{"load the kernel modules", a.loadModules},
 		{"connect to the host", a.connect},
+		{"find the timer", a.findTimer},
 		{"read the boot manifest", a.readManifest},
 		{"set the clock", a.setClock},
 		{"mount the image", func(ctx context.Context) error { return mounts.MountImage(ctx, a.manifest.Rootfs) }},
@@ -166,7 +167,7 @@ func (a *agent) tellFailure(code int, err error) {
 	if c == nil {
 		return
 	}
-	if err := c.send(wire.GuestMessage{Type: wire.GuestFailed, Code: code, Message: err.Error()}); err != nil {
+	if err := c.send(wire.GuestMessage{Type: wire.GuestFailed, Code: code, Message: err.Error(), Again: errors.Is(err, errNoTimer)}); err != nil {
 		a.log.always("%v", err)
 	}
 }

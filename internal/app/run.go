@@ -48,14 +48,41 @@ func run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	pl, err := newPlan(img, o, stdio.Environ, driver.Capabilities(), platform.HasIPv6(ctx))
-	if err != nil {
-		return 0, err
-	}
+	ipv6 := platform.HasIPv6(ctx)
+	plan := func() (*plan, error) { return newPlan(img, o, stdio.Environ, driver.Capabilities(), ipv6) }
 	if o.DryRun {
+		pl, err := plan()
+		if err != nil {
+			return 0, err
+		}
 		return 0, describe(ctx, driver, pl, stdio.Stdout)
 	}
-	return runPlan(ctx, pl, driver, o, stdio, signals)
+	return runPlans(ctx, plan, driver, o, stdio, signals)
+}
+
+// boots is how often a guest is booted that asks for another boot.
+const boots = 3
+
+// A bootAgainError is the failure of a guest before its container ran, which
+// another boot need not have.
+type bootAgainError struct{ error }
+
+// runPlans boots a planned VM, and another one if the first asks for that.
+func runPlans(ctx context.Context, plan func() (*plan, error), driver hypervisor.Driver, o Options, stdio Stdio, signals <-chan os.Signal) (int, error) {
+	for boot := 1; ; boot++ {
+		pl, err := plan()
+		if err != nil {
+			return 0, err
+		}
+		code, err := runPlan(ctx, pl, driver, o, stdio, signals)
+		var again *bootAgainError
+		if boot == boots || !errors.As(err, &again) {
+			return code, err
+		}
+		if o.Verbose {
+			warn(stdio.Stderr, "boot again: %v", err)
+		}
+	}
 }
 
 // describe prints the VM that a run would make.

@@ -204,7 +204,11 @@ func (s *supervisor) finish(ctx context.Context, m wire.GuestMessage, gone <-cha
 		if code == 0 {
 			code = CodeFailed
 		}
-		return 0, &Error{Code: code, Err: errors.New(printable([]byte(m.Message)) + s.hint())}
+		err := errors.New(printable([]byte(m.Message)) + s.hint())
+		if m.Again && !s.started {
+			err = &bootAgainError{err}
+		}
+		return 0, &Error{Code: code, Err: err}
 	}
 	if m.OutOfMemory {
 		warn(s.stderr, "the guest ran out of memory and its kernel killed the container: it has %d MiB, give it more with --memory", s.memoryMiB)

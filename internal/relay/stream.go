@@ -248,6 +248,16 @@ func (d *decoder) strip(b []byte) ([]byte, error) {
 	return b[start:end], nil
 }
 
+// want is how much is best read at once into room bytes: up to the next frame's
+// length, so that what follows it need not be moved, or all if the frames are
+// small.
+func (d *decoder) want(room int) int {
+	if d.left > headSize {
+		return int(min(int64(d.left)+headSize, int64(room)))
+	}
+	return room
+}
+
 // read makes one read of r into p and leaves its payload at p's start, which
 // has room: it is never more than was read.
 func (d *decoder) read(r io.Reader, p []byte) (int, error) {

@@ -35,6 +35,9 @@ type GuestMessage struct {
 	// OutOfMemory says that the kernel's OOM killer ended the process.
 	OutOfMemory bool   `json:"outOfMemory,omitempty"`
 	Message     string `json:"message,omitempty"`
+	// Again says, with GuestFailed, that nothing of the container has run and
+	// that another boot may well get further.
+	Again bool `json:"again,omitempty"`
 	Agent       string `json:"agent,omitempty"`
 	Kernel      string `json:"kernel,omitempty"`
 }

@@ -6,19 +6,22 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A DatagramQueue holds frames that wait to be written to a stream. It is
-// bounded in bytes and never makes who puts wait: like any router's queue it
-// drops what comes while it is full. Its methods are safe for concurrent use.
+// bounded in bytes: like any router's queue it drops what comes while it is
+// full. Its methods are safe for concurrent use.
 type DatagramQueue struct {
 	limit   int
 	ready   chan struct{} // holds a token if frames may be waiting
 	dropped atomic.Uint64
 
-	mu     sync.Mutex
-	frames []byte
-	spare  []byte // the other buffer, while no write uses it
+	mu      sync.Mutex
+	frames  []byte
+	spare   []byte        // the other buffer, while no write uses it
+	room    chan struct{} // closed when there is room; nil if nobody waits for it
+	stalled bool          // somebody waited in vain, and nothing was taken since
 }
 
 // NewDatagramQueue makes a queue of at most limit bytes of frames; as many
@@ -29,14 +32,22 @@ func NewDatagramQueue(limit int) *DatagramQueue {
 
 // Put copies d into the queue. It reports false if it dropped d, because the
 // queue is full or d has no valid frame.
-func (q *DatagramQueue) Put(d *Datagram) bool {
+func (q *DatagramQueue) Put(d *Datagram) bool { return q.put(d, 0) }
+
+// PutWithin is Put but waits for room for a while. Once that was in vain,
+// nobody waits until the writer goes on.
+func (q *DatagramQueue) PutWithin(d *Datagram, wait time.Duration) bool { return q.put(d, wait) }
+
+func (q *DatagramQueue) put(d *Datagram, wait time.Duration) bool {
 	q.mu.Lock()
-	before := len(q.frames)
-	if before+d.FrameLen() > q.limit {
-		q.mu.Unlock()
-		q.dropped.Add(1)
-		return false
+	for len(q.frames)+d.FrameLen() > q.limit {
+		if wait == 0 || q.stalled || !q.waitForRoom(wait) {
+			q.mu.Unlock()
+			q.dropped.Add(1)
+			return false
+		}
 	}
+	before := len(q.frames)
 	frames, err := AppendDatagram(q.frames, d)
 	q.frames = frames
 	q.mu.Unlock()
@@ -51,6 +62,41 @@ func (q *DatagramQueue) Put(d *Datagram) bool {
 		}
 	}
 	return true
+}
+
+// waitForRoom waits until the writer has taken what is there. It lets go of
+// the lock meanwhile.
+func (q *DatagramQueue) waitForRoom(wait time.Duration) bool {
+	if q.room == nil {
+		q.room = make(chan struct{})
+	}
+	room := q.room
+	q.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-room:
+		q.mu.Lock()
+		return true
+	case <-timer.C:
+	}
+	q.mu.Lock()
+	q.stalled = q.room == room // else it has just been taken
+	return !q.stalled
+}
+
+// take hands the writer all that waits.
+func (q *DatagramQueue) take() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	frames := q.frames
+	q.frames, q.spare = q.spare[:0], nil
+	q.stalled = false
+	if q.room != nil {
+		close(q.room)
+		q.room = nil
+	}
+	return frames
 }
 
 // Len is the number of bytes that wait.
@@ -73,10 +119,7 @@ func (q *DatagramQueue) Write(ctx context.Context, w io.Writer) error {
 			return nil
 		case <-q.ready:
 		}
-		q.mu.Lock()
-		frames := q.frames
-		q.frames, q.spare = q.spare[:0], nil
-		q.mu.Unlock()
+		frames := q.take()
 		if len(frames) == 0 {
 			q.give(frames)
 			continue

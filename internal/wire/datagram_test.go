@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
@@ -232,6 +233,56 @@ func TestDatagramQueue(t *testing.T) {
 	r.Close()
 	if err := q.Write(t.Context(), broken); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("a write that failed: %v", err)
+	}
+}
+
+// Who waits for room gets it when the writer takes what is there, and drops
+// when the writer does not.
+func TestDatagramQueueWaits(t *testing.T) {
+	d := &Datagram{Kind: DatagramUDP, Source: addrPort("1.2.3.4:1"), Destination: addrPort("1.2.3.4:2"), Payload: []byte("0123456789")}
+	q := NewDatagramQueue(2 * d.FrameLen())
+	const count = 1000
+	put := make(chan int, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := make(writes)
+	done := make(chan error, 1)
+	go func() { done <- q.Write(ctx, w) }()
+	for range cap(put) {
+		go func() {
+			n := 0
+			for range count {
+				if q.PutWithin(d, time.Minute) {
+					n++
+				}
+			}
+			put <- n
+		}()
+	}
+	for bytes := 0; bytes < cap(put)*count*d.FrameLen(); {
+		bytes += len(<-w)
+	}
+	for range cap(put) {
+		if n := <-put; n != count {
+			t.Errorf("%d of %d were put", n, count)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// Without a writer the first waits in vain, and the others do not wait:
+	// their time would outlast the test's.
+	for range 2 {
+		q.Put(d)
+	}
+	if q.PutWithin(d, time.Millisecond) {
+		t.Error("a full queue took more")
+	}
+	for range 1000 {
+		if q.PutWithin(d, time.Hour) {
+			t.Error("a full queue took more")
+		}
 	}
 }
 

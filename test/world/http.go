@@ -21,6 +21,19 @@ import (
 //	/sum         for POST and PUT: how many bytes came, and their SHA-256
 func serveHTTP(args []string) error {
 	dir, addrs := option(args, "dir")
+	handler := testHandler(dir)
+	for _, addr := range addrs {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			return err
+		}
+		go func() { fmt.Fprintln(os.Stderr, "world:", http.Serve(ln, handler)) }()
+	}
+	return untilTerminated()
+}
+
+// testHandler is what serveHTTP serves; dir may be empty.
+func testHandler(dir string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/remote", func(w http.ResponseWriter, r *http.Request) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
@@ -46,18 +59,10 @@ func serveHTTP(args []string) error {
 	if dir != "" {
 		mux.Handle("/", http.FileServerFS(os.DirFS(dir)))
 	}
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		say("%s %s for %s from %s", r.Method, r.URL.Path, r.Host, r.RemoteAddr)
 		mux.ServeHTTP(w, r)
 	})
-	for _, addr := range addrs {
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			return err
-		}
-		go func() { fmt.Fprintln(os.Stderr, "world:", http.Serve(ln, handler)) }()
-	}
-	return untilTerminated()
 }
 
 // patternOf is what probe pattern prints.

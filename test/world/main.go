@@ -30,6 +30,7 @@ var commands = map[string]func(args []string) error{
 	"httpproxy": serveHTTPProxy,
 	"datagram":  askDatagram,
 	"crowd":     crowd,
+	"wireguard": serveWireGuard,
 }
 
 func main() {

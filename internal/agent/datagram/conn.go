@@ -18,7 +18,10 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"bake/internal/udpio"
 	"bake/internal/wire"
@@ -27,6 +30,13 @@ import (
 const (
 	// queueLimit bounds the frames that wait for the host, in bytes.
 	queueLimit = 512 << 10
+	// sendWait bounds how long Send waits for a full queue. The kernel drops
+	// for less than it costs to take a datagram from it to drop it here, and
+	// on one CPU who takes them all keeps the queue's writer from running.
+	sendWait = 50 * time.Millisecond
+	// window is what the guest's kernel takes of the connection for us, in
+	// bytes: more than its usual 256 KiB, because all datagrams share it.
+	window = 1 << 20
 	// dialTries bounds how often in a row a connection that broke is made
 	// again, and dialPause is before the second try; it doubles each time.
 	dialTries = 6
@@ -70,9 +80,10 @@ func Dial(ctx context.Context, dial func(context.Context) (net.Conn, error)) (*C
 	return c, nil
 }
 
-// Send sends d, whose memory it copies. It never waits: it drops what the
-// bounded queue cannot take.
-func (c *Conn) Send(d *wire.Datagram) { c.queue.Put(d) }
+// Send sends d, whose memory it copies. If the host is slower than the guest,
+// Send waits for it a moment, and if the host takes nothing at all, drops d,
+// and what comes next at once until the host goes on.
+func (c *Conn) Send(d *wire.Datagram) { c.queue.PutWithin(d, sendWait) }
 
 // Receive sets what is called for each datagram that comes, of every kind but
 // DatagramPublished. The datagram is valid until the call returns. Until
@@ -135,6 +146,7 @@ func (c *Conn) redial() (net.Conn, error) {
 
 // serve carries datagrams both ways until the connection breaks.
 func (c *Conn) serve(conn net.Conn) error {
+	widen(conn)
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -153,6 +165,24 @@ func (c *Conn) serve(conn net.Conn) error {
 		return written
 	}
 	return read
+}
+
+// widen gives a vsock connection its window (vsock(7),
+// SO_VM_SOCKETS_BUFFER_SIZE). Any connection works without.
+func widen(conn net.Conn) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for _, o := range []int{unix.SO_VM_SOCKETS_BUFFER_MAX_SIZE, unix.SO_VM_SOCKETS_BUFFER_SIZE} {
+			_ = unix.SetsockoptUint64(int(fd), unix.AF_VSOCK, o, window)
+		}
+	})
 }
 
 // read delivers the host's frames until the connection ends.

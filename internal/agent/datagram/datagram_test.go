@@ -138,8 +138,9 @@ func TestBothWays(t *testing.T) {
 	c.Send(&wire.Datagram{Kind: wire.DatagramUDP, Source: source, Destination: peer}) // nothing, and no wait
 }
 
-// A host that does not read costs datagrams, not time.
-func TestSendNeverWaits(t *testing.T) {
+// A host that does not read costs datagrams, not time: only the first one
+// waits.
+func TestSendDrops(t *testing.T) {
 	h := newHost(t)
 	c := h.start()
 	h.next()

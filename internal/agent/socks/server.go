@@ -24,14 +24,21 @@ const handshakeTime = 30 * time.Second
 // Serve serves connections of l until ctx ends or l fails, and returns when
 // all of them have ended. It closes l.
 func Serve(ctx context.Context, l net.Listener) error {
-	if err := relay.Serve(ctx, l, MaxConns, serve); err != nil {
+	loop, err := relay.NewLoop(true)
+	if err != nil {
+		l.Close()
+		return fmt.Errorf("prepare to carry connections: %w", err)
+	}
+	defer loop.Close()
+	err = relay.Serve(ctx, l, MaxConns, func(ctx context.Context, client net.Conn) { serve(ctx, loop, client) })
+	if err != nil {
 		return fmt.Errorf("accept a connection to the guest: %w", err)
 	}
 	return nil
 }
 
 // serve is one connection.
-func serve(ctx context.Context, client net.Conn) {
+func serve(ctx context.Context, loop *relay.Loop, client net.Conn) {
 	_ = client.SetDeadline(time.Now().Add(handshakeTime))
 	method, err := socks5.ReadGreeting(client, socks5.MethodStream, socks5.MethodNone)
 	if err != nil {
@@ -42,15 +49,11 @@ func serve(ctx context.Context, client net.Conn) {
 		return // the client has the reply
 	}
 	_ = client.SetDeadline(time.Time{})
-	_ = relay.Join(ctx, carrier(client, method), server)
-}
-
-// carrier is what the client's data comes and goes by.
-func carrier(client net.Conn, method socks5.Method) relay.Conn {
 	if conn, ok := client.(relay.Conn); ok && method != socks5.MethodStream {
-		return conn
+		_ = relay.Join(ctx, conn, server)
+		return
 	}
-	return relay.NewStream(client)
+	_ = loop.Join(ctx, relay.NewStream(client), server)
 }
 
 // handshake serves the protocol from the request up to the reply that says
@@ -99,7 +102,8 @@ func readRequest(r io.Reader) ([]netip.AddrPort, error) {
 // connect tries the addresses in turn and returns the first one's error if
 // all fail.
 func connect(ctx context.Context, addrs []netip.AddrPort) (*net.TCPConn, error) {
-	d := net.Dialer{Timeout: handshakeTime}
+	// Nobody dies on the loopback without a word, so nothing is kept alive.
+	d := net.Dialer{Timeout: handshakeTime, KeepAlive: -1}
 	var first error
 	for _, a := range addrs {
 		conn, err := d.DialContext(ctx, "tcp", a.String())

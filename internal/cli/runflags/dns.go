@@ -1,6 +1,8 @@
 package runflags
 
 import (
+	"fmt"
+
 	"github.com/spf13/pflag"
 
 	"bake/internal/app"
@@ -26,6 +28,9 @@ func (f *dnsFlags) register(set *pflag.FlagSet) {
 func (f *dnsFlags) options(o *app.Options) (err error) {
 	if o.DNS, err = all(f.servers, dns.ParseNameserver); err != nil {
 		return err
+	}
+	if n := len(o.DNS); n > dns.MaxNameservers {
+		return fmt.Errorf("--dns was given %d times: at most %d nameservers are asked, as by every resolver; leave out those that matter least", n, dns.MaxNameservers)
 	}
 	if o.DNSSearch, err = all(f.search, dns.ParseSearch); err != nil {
 		return err

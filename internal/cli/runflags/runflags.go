@@ -64,7 +64,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish the ports that the image exposes on free ports of 127.0.0.1")
 	set.StringVar(&f.proxyProtocol, "publish-proxy-protocol", "", "begin published TCP connections with a PROXY protocol header of this `version`, v1 or v2 (v2 if none is given)")
 	set.Lookup("publish-proxy-protocol").NoOptDefVal = "v2"
-	set.StringVar(&f.proxy, "proxy", "", "send all outbound TCP through the proxy at `URL` (socks5, socks5h, http or https), or that of the environment (env)")
+	set.StringVar(&f.proxy, "proxy", "", "send all outbound TCP through the proxy at `URL` (socks5, socks5h, http or https), or that of the environment (env); BAKE_PROXY stands for it")
 	set.StringVar(&f.wireGuard, "wireguard-conf-file", "", "give the guest the WireGuard tunnel of this configuration `file`, as wg-quick reads it")
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
@@ -107,15 +107,13 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 	if err := f.published(&o); err != nil {
 		return o, err
 	}
-	if f.set.Changed("proxy") {
-		if o.Proxy, err = egress.ParseProxy(f.proxy, os.Getenv); err != nil {
-			return o, err
-		}
-	}
 	if f.set.Changed("wireguard-conf-file") {
 		if o.WireGuard, err = wgconf.Load(f.wireGuard); err != nil {
 			return o, err
 		}
+	}
+	if o.Proxy, err = f.parseProxy(); err != nil {
+		return o, err
 	}
 	switch {
 	case f.tty && f.noTTY:
@@ -151,6 +149,23 @@ func (f *Flags) published(o *app.Options) error {
 		}
 	}
 	return forward.Check(o.Publish)
+}
+
+// parseProxy reads --proxy or, without it, BAKE_PROXY, which keeps a password
+// out of the list of processes.
+func (f *Flags) parseProxy() (*egress.Proxy, error) {
+	if f.set.Changed("proxy") {
+		return egress.ParseProxy(f.proxy, os.Getenv)
+	}
+	env := os.Getenv("BAKE_PROXY")
+	if env == "" {
+		return nil, nil
+	}
+	p, err := egress.ParseProxy(env, os.Getenv)
+	if err != nil {
+		return nil, fmt.Errorf("the environment's BAKE_PROXY, which stands for --proxy: %w", err)
+	}
+	return p, nil
 }
 
 // set stores value if the user gave the flag, even with its zero value.

@@ -47,25 +47,27 @@ func TestOptions(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	for arg, want := range map[string]string{
-		"--memory=x":                  "--memory",
-		"--ephemeral-disk-size=0":     "--ephemeral-disk-size",
-		"--cpus=-1":                   "--cpus",
-		"--stop-timeout=-5s":          "--stop-timeout",
-		"--boot-timeout=soon":         "--boot-timeout",
-		"--publish=80:http":           "--publish",
-		"-p 80:1 -p 80:2":             "same port 80",
-		"-p 1-1000:1-1000 -p 5":       "at most 1000",
-		"--publish-proxy-protocol=v3": "--publish-proxy-protocol",
-		"--publish-proxy-protocol=":   "--publish-proxy-protocol",
-		"--tty --no-tty":              "contradict",
-		"--allow-net=a/b":             "--allow-net",
-		"--deny-net=a..b":             "--deny-net",
-		"--allow-net=127.0.0.1":       "--allow-host-loopback",
-		"--dns=dns.example":           "--dns",
-		"--dns-search=a..b":           "--dns-search",
-		"--dns-option=ndots:2#":       "--dns-option",
-		"--add-host=db":               "--add-host",
-		"--proxy=ftp://x":             "--proxy",
+		"--memory=x":                              "--memory",
+		"--ephemeral-disk-size=0":                 "--ephemeral-disk-size",
+		"--cpus=-1":                               "--cpus",
+		"--stop-timeout=-5s":                      "--stop-timeout",
+		"--boot-timeout=soon":                     "--boot-timeout",
+		"--publish=80:http":                       "--publish",
+		"-p 80:1 -p 80:2":                         "same port 80",
+		"-p 1-1000:1-1000 -p 5":                   "at most 1000",
+		"--publish-proxy-protocol=v3":             "--publish-proxy-protocol",
+		"--publish-proxy-protocol=":               "--publish-proxy-protocol",
+		"--tty --no-tty":                          "contradict",
+		"--allow-net=a/b":                         "--allow-net",
+		"--deny-net=a..b":                         "--deny-net",
+		"--allow-net=127.0.0.1":                   "--allow-host-loopback",
+		"--dns=dns.example":                       "--dns",
+		"--dns-search=a..b":                       "--dns-search",
+		"--dns-option=ndots:2#":                   "--dns-option",
+		"--add-host=db":                           "--add-host",
+		"--dns=::1 --dns=::1 --dns=::1 --dns=::1": "4 times",
+		"--proxy=ftp://x":                         "--proxy",
+		"--proxy=":                                "--proxy",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -136,6 +138,28 @@ func TestWireGuard(t *testing.T) {
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "WireGuard configuration") {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+func TestProxy(t *testing.T) {
+	t.Setenv("BAKE_PROXY", "socks5h://user:secret@127.0.0.1:1080")
+	_, f := parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || !o.Proxy.ResolvesNames() {
+		t.Errorf("BAKE_PROXY: %v, %v", o.Proxy, err)
+	}
+	_, f = parse(t, payload.Defaults{}, "--proxy=socks5://127.0.0.1:1080")
+	if o, err := f.Options(nil); err != nil || o.Proxy == nil || o.Proxy.ResolvesNames() {
+		t.Errorf("--proxy: %v, %v", o.Proxy, err)
+	}
+	t.Setenv("BAKE_PROXY", "user:secret@127.0.0.1:1080")
+	_, f = parse(t, payload.Defaults{})
+	if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "BAKE_PROXY") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a bad BAKE_PROXY: %v", err)
+	}
+	t.Setenv("BAKE_PROXY", "")
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.Proxy != nil {
+		t.Errorf("no proxy: %v, %v", o.Proxy, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -109,12 +108,9 @@ func TestChains(t *testing.T) {
 }
 
 func TestEDNS(t *testing.T) {
-	var mu sync.Mutex
-	var got *dns.Msg
+	asked := make(chan *dns.Msg, 10)
 	up := nameserver(t, func(w dns.ResponseWriter, q *dns.Msg) {
-		mu.Lock()
-		got = q
-		mu.Unlock()
+		asked <- q
 		m := new(dns.Msg).SetReply(q)
 		if o := q.IsEdns0(); o != nil {
 			m.SetEdns0(4000, o.Do())
@@ -129,6 +125,7 @@ func TestEDNS(t *testing.T) {
 	s := newServer(t, Options{Nameservers: []netip.AddrPort{up}})
 
 	ask(t, s, "q", dns.TypeA)
+	got := <-asked
 	if got.IsEdns0() != nil {
 		t.Errorf("a question without EDNS was asked with it: %v", got)
 	}
@@ -138,6 +135,7 @@ func TestEDNS(t *testing.T) {
 		&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 0, Address: []byte{0, 0, 0, 0}},
 		&dns.EDNS0_LOCAL{Code: 65001, Data: []byte("down")}),
 		func(m *dns.Msg) { m.CheckingDisabled, m.AuthenticatedData, m.RecursionDesired = true, true, false })
+	got = <-asked
 	o := got.IsEdns0()
 	if o == nil || o.UDPSize() != ownSize || !o.Do() || !got.CheckingDisabled || !got.AuthenticatedData || got.RecursionDesired {
 		t.Fatalf("the nameserver got %v", got)

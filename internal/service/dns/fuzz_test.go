@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,11 +47,11 @@ func FuzzExchange(f *testing.F) {
 		f.Add(q, answers[i%len(answers)], i%2 == 0)
 	}
 	f.Add([]byte{}, []byte{}, true)
-	var reply []byte
+	var reply atomic.Pointer[[]byte]
 	up := nameserver(f, raw(func(q *dns.Msg, _ bool) []byte {
 		m := new(dns.Msg).SetReply(q)
 		b := mustPack(m)
-		if len(reply) > headerSize {
+		if reply := *reply.Load(); len(reply) > headerSize {
 			// The counts and records are the fuzzer's.
 			copy(b[2:4], reply[2:4])
 			b[2] |= 0x80
@@ -72,7 +73,7 @@ func FuzzExchange(f *testing.F) {
 		servers[ipv6] = s
 	}
 	f.Fuzz(func(t *testing.T, query, answer []byte, ipv6 bool) {
-		reply = answer
+		reply.Store(&answer)
 		b := servers[ipv6].Exchange(t.Context(), query)
 		told := j.take()
 		if b == nil {
@@ -116,7 +117,7 @@ func FuzzFiles(f *testing.F) {
 	f.Add("127.0.0.1 localhost a.b # x\n::1 y\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := parseResolvConf([]byte(text))
-		if n := len(c.nameservers); n < 1 || n > maxNameservers || c.timeout < time.Second || c.timeout > maxTimeout || c.attempts < 1 || c.attempts > maxAttempts {
+		if n := len(c.nameservers); n < 1 || n > MaxNameservers || c.timeout < time.Second || c.timeout > maxTimeout || c.attempts < 1 || c.attempts > maxAttempts {
 			t.Errorf("limits are not kept: %+v", c)
 		}
 		for _, word := range append(c.search, c.options...) {

@@ -35,6 +35,11 @@ func (s *Server) known(r *request) *dns.Msg {
 	}
 	if r.name == wire.HostName {
 		// It has no meaning outside of here, so nobody else is asked for it.
+		if s.policy != nil {
+			if err := s.policy.CheckName(r.name); err != nil {
+				return s.deny(r, err)
+			}
+		}
 		return r.answer(dns.RcodeNameError)
 	}
 	addr, ok := reverseAddr(r.name)

@@ -51,6 +51,7 @@ func TestPolicyOpensWhatWasAnswered(t *testing.T) {
 		{"inside.example.com", dns.TypeA, dns.RcodeSuccess, "10.0.0.1", false},
 		{"ads.example.com", dns.TypeA, dns.RcodeNameError, "192.0.2.66", false},
 		{`a\.example.com`, dns.TypeA, dns.RcodeNameError, "192.0.2.67", false},
+		{wire.HostName, dns.TypeA, dns.RcodeNameError, "198.51.100.1", false},
 		{"shared.example.com", dns.TypeA, dns.RcodeSuccess, "192.0.2.66", true},
 	} {
 		before := denials

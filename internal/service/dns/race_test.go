@@ -221,6 +221,8 @@ func TestUpstreamIDsAndPorts(t *testing.T) {
 	for range n {
 		ask(t, s, "q", dns.TypeA, func(m *dns.Msg) { m.Id = 7 })
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if len(ids) < n/2 || len(ports) < n/2 {
 		t.Errorf("%d questions had %d IDs and %d ports", n, len(ids), len(ports))
 	}

@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
+// MaxNameservers is how many nameservers are asked (resolv.conf(5), MAXNS).
+const MaxNameservers = 3
+
 // The limits of resolv.conf(5), and ours for what it does not bound.
 const (
-	maxNameservers = 3
-	maxTimeout     = 30 * time.Second
-	maxAttempts    = 5
-	maxSearch      = 64
-	maxOptions     = 32
-	maxOptionSize  = 64
+	maxTimeout    = 30 * time.Second
+	maxAttempts   = 5
+	maxSearch     = 64
+	maxOptions    = 32
+	maxOptionSize = 64
 )
 
 // resolvConfLimit bounds how much of a resolv.conf is read, in bytes.
@@ -51,7 +53,7 @@ func parseResolvConf(text []byte) *resolvConf {
 		}
 		switch args := fields[1:]; fields[0] {
 		case "nameserver":
-			if addr, err := netip.ParseAddr(args[0]); err == nil && len(c.nameservers) < maxNameservers {
+			if addr, err := netip.ParseAddr(args[0]); err == nil && len(c.nameservers) < MaxNameservers {
 				c.nameservers = append(c.nameservers, netip.AddrPortFrom(addr.Unmap(), port53))
 			}
 		case "domain":

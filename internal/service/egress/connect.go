@@ -187,9 +187,9 @@ func statusError(s status, to socks5.Address) error {
 	switch {
 	case s.code < 300:
 		return nil
-	case s.code == 407:
+	case s.code == 407, s.code == 401: // tinyproxy(8) says 401
 		return errors.New("it wants a user name and a password that it knows: write them in its URL, as in http://user:password@host:port")
-	case s.code == 401, s.code == 403, s.code == 405, s.code == 451:
+	case s.code == 403, s.code == 405, s.code == 451:
 		reply = socks5.ReplyNotAllowed
 	case s.code == 408, s.code == 504:
 		reply = socks5.ReplyTimeout

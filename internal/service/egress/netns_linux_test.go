@@ -122,7 +122,14 @@ func silentNetwork(t *testing.T) netip.Addr {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(netlink.AddrAdd(l, addr), netlink.LinkSetUp(l)); err != nil {
+	// Without an IPv6 address of its own a host cannot even try; and this one
+	// may be used before anybody has looked for a duplicate.
+	addr6, err := netlink.ParseAddr("2001:db8:9::1/64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr6.Flags = unix.IFA_F_NODAD
+	if err := errors.Join(netlink.AddrAdd(l, addr), netlink.LinkSetUp(l), netlink.AddrAdd(l, addr6)); err != nil {
 		t.Fatal(err)
 	}
 	return netip.MustParseAddr("203.0.113.9")

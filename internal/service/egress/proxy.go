@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -112,6 +113,8 @@ func parseProxy(s string) (*proxyServer, error) {
 		return nil, fmt.Errorf("has the scheme %s, which bake does not speak: %s", u.Scheme, write)
 	case host == "":
 		return nil, fmt.Errorf("names no host: %s", write)
+	case !plainName(strings.ToLower(host)) && !isAddr(host):
+		return nil, fmt.Errorf("has the host %q, which is neither a name nor an address", host)
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
 		return nil, errors.New("goes on after the host and the port: leave the rest out")
 	}
@@ -130,6 +133,11 @@ func parseProxy(s string) (*proxyServer, error) {
 	return &proxyServer{
 		kind: scheme.kind, resolves: scheme.resolves, host: host, address: net.JoinHostPort(host, port), user: u.User,
 	}, nil
+}
+
+func isAddr(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
 }
 
 // hidePassword is for a URL that need not be one.

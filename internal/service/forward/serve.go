@@ -22,6 +22,9 @@ const (
 	// serverTime is how long connections that came while the guest booted wait
 	// for the server in it, from the start of the container on.
 	serverTime = 15 * time.Second
+	// connectTime bounds one try to reach a server: more than the guest gives
+	// itself.
+	connectTime = 40 * time.Second
 	// A server that is not there yet is tried at intervals that double from
 	// firstPause to lastPause.
 	firstPause = 5 * time.Millisecond
@@ -188,9 +191,13 @@ func (s *server) await(ctx context.Context) (relay.Conn, error) {
 
 // connectOnce reaches the port in the guest through its SOCKS5 server.
 func (s *server) connectOnce(ctx context.Context) (relay.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
 	conn, err := s.Dial(ctx, wire.PortSOCKS)
 	if err != nil {
 		return nil, err
 	}
-	return socks5.ConnectStream(ctx, conn, socks5.Address{AddrPort: netip.AddrPortFrom(loopback, s.port.VMPort)})
+	// A server that listens on ::1 alone is found by that name, too.
+	to := socks5.Address{Name: "localhost", AddrPort: netip.AddrPortFrom(netip.Addr{}, s.port.VMPort)}
+	return socks5.ConnectStream(ctx, conn, to)
 }

@@ -319,8 +319,8 @@ func guestRefusing() net.Conn {
 	host, guest := net.Pipe()
 	go func() {
 		defer guest.Close()
-		request := make([]byte, 3+10)
-		if _, err := io.ReadFull(guest, request); err == nil {
+		request := make([]byte, 64)
+		if _, err := guest.Read(request); err == nil { // all that is written at once
 			_, _ = guest.Write([]byte{5, request[2], 5, 5, 0, 1, 0, 0, 0, 0, 0, 0})
 		}
 	}()
@@ -380,6 +380,23 @@ func TestCancel(t *testing.T) {
 	cancelBooting()
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a connection that waited ended with %v, want a reset", err)
+	}
+}
+
+// A server in the guest may listen on ::1 alone.
+func TestServerOnIPv6(t *testing.T) {
+	ln, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		t.Logf("this machine has no IPv6: %v", err)
+		return
+	}
+	serveGuest(t, ln, echo)
+	addr, _ := publish(t, portOf(ln.Addr()), Options{Dial: startGuest(t)})
+	c := client(t, addr)
+	_, _ = io.WriteString(c, "six")
+	_ = c.CloseWrite()
+	if got, err := io.ReadAll(c); err != nil || string(got) != "six" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 const (
 	// maxQueries bounds the DNS queries that are being answered. More are
 	// dropped; who asked asks again.
-	maxQueries = 256
+	maxQueries = 1024
 	// answerTime bounds one of them; by then nobody waits for the answer.
 	answerTime = 30 * time.Second
 )

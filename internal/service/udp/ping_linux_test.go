@@ -49,7 +49,7 @@ func must(t *testing.T, err error) {
 
 // makeNetwork gives the namespace a loopback and a link 192.0.2.0/24 with
 // nobody else on it, and says who may ping.
-func makeNetwork(t *testing.T, pingGroups string) {
+func makeNetwork(t *testing.T, pingAllowed bool) {
 	t.Helper()
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)
@@ -66,7 +66,9 @@ func makeNetwork(t *testing.T, pingGroups string) {
 		must(t, netlink.LinkSetUp(link))
 	}
 	must(t, os.WriteFile("/proc/sys/net/ipv4/neigh/here/retrans_time_ms", []byte("10"), 0))
-	must(t, os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte(pingGroups), 0))
+	if pingAllowed { // in a new namespace it is not
+		must(t, os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0))
+	}
 }
 
 func (r *rig) echo(src netip.Addr, id uint16, dst netip.Addr, sequence uint16, payload string) {
@@ -100,7 +102,7 @@ func TestPing(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	makeNetwork(t, "0 0")
+	makeNetwork(t, true)
 	r := start(t, Options{Network: wire.DefaultNetwork(true)}).connect()
 	local4, local6 := netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
 	for sequence := range uint16(3) {
@@ -139,7 +141,7 @@ func TestPingNotAllowed(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	makeNetwork(t, "1 0")
+	makeNetwork(t, false)
 	r := start(t, Options{}).connect()
 	local := netip.MustParseAddr("127.0.0.1")
 	for sequence := range uint16(3) {
@@ -156,7 +158,7 @@ func TestUnreachable(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	makeNetwork(t, "0 0")
+	makeNetwork(t, true)
 	r := start(t, Options{}).connect()
 	absent, elsewhere := netip.MustParseAddrPort("192.0.2.2:9"), netip.MustParseAddrPort("203.0.113.1:9")
 	elsewhere6 := netip.MustParseAddrPort("[2001:db8::1]:9")

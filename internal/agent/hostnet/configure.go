@@ -60,6 +60,14 @@ func addDefault(device netlink.Link, index int, addr netip.Addr) error {
 	if err := netlink.AddrAdd(device, a); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("give %s the address %s: %w", device.Attrs().Name, addr, err)
 	}
+	if addr.Is6() {
+		// Linux makes this route itself, when its work queue comes to it; until
+		// then it takes nothing in.
+		local := &netlink.Route{LinkIndex: index, Dst: a.IPNet, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL}
+		if err := netlink.RouteAdd(local); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("route %s to the guest itself: %w", addr, err)
+		}
+	}
 	r := &netlink.Route{LinkIndex: index, Dst: all, Src: addr.AsSlice(), Scope: netlink.SCOPE_LINK}
 	if addr.Is6() {
 		r.Scope = netlink.SCOPE_UNIVERSE

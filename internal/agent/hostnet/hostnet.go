@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -114,8 +115,22 @@ func (h *Hostnet) Close() {
 	h.cancel()
 	h.device.close()
 	h.receiving.Wait()
-	h.tcp.wait()
-	h.stack.Destroy()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.tcp.wait()
+	}()
+	// A handshake under way waits for packets that come no more. One may begin
+	// yet, hence again.
+	for tick := time.Tick(10 * time.Millisecond); ; {
+		h.stack.Close()
+		select {
+		case <-ended:
+			h.stack.Destroy()
+			return
+		case <-tick:
+		}
+	}
 }
 
 const nic tcpip.NICID = 1

@@ -22,11 +22,20 @@ import (
 // for a destination that is silent (tcp_syn_retries of ip-sysctl.rst).
 const dialTime = 3 * time.Minute
 
+// patience is how long the guest may take, beyond what it took before, to send
+// a SYN again. When it has not, it has given up: Linux tells nobody that a
+// program closed a socket that was not connected yet.
+const patience = 10 * time.Second
+
 // A tcpService has the host connect for each connection that the guest opens.
 type tcpService struct {
 	h         *Hostnet
 	dial      func(context.Context, netip.AddrPort) (net.Conn, error)
 	forwarder *tcp.Forwarder
+
+	// What tests make smaller.
+	maxConns int
+	patience time.Duration
 
 	mu       sync.Mutex
 	attempts map[stack.TransportEndpointID]*attempt
@@ -45,7 +54,7 @@ type attempt struct {
 }
 
 func newTCPService(h *Hostnet, dial func(context.Context, netip.AddrPort) (net.Conn, error)) *tcpService {
-	t := &tcpService{h: h, dial: dial, attempts: map[stack.TransportEndpointID]*attempt{}}
+	t := &tcpService{h: h, dial: dial, maxConns: MaxConns, patience: patience, attempts: map[stack.TransportEndpointID]*attempt{}}
 	t.forwarder = tcp.NewForwarder(h.stack, receiveBuffer, MaxConns, t.accept)
 	return t
 }
@@ -73,14 +82,16 @@ func (t *tcpService) handleSYN(id stack.TransportEndpointID, p *stack.PacketBuff
 	t.mu.Lock()
 	if a := t.attempts[id]; a != nil {
 		if a.seq == seq {
-			a.again(now)
+			// Linux doubles the time between two tries, or leaves it as it is.
+			a.silent.Reset(t.patience + 4*now.Sub(a.last))
+			a.last = now
 		} else {
 			a.cancel() // the port is used anew; its next SYN is another attempt
 		}
 		t.mu.Unlock()
 		return true
 	}
-	if t.conns >= MaxConns || t.h.ctx.Err() != nil {
+	if t.conns >= t.maxConns || t.h.ctx.Err() != nil {
 		t.mu.Unlock()
 		return true
 	}
@@ -90,7 +101,7 @@ func (t *tcpService) handleSYN(id stack.TransportEndpointID, p *stack.PacketBuff
 		bytes: append(append(make([]byte, 0, len(network)+len(segment)), network...), segment...),
 	}}
 	a.ctx, a.cancel = context.WithTimeout(t.h.ctx, dialTime)
-	a.silent = time.AfterFunc(patience(0), a.cancel)
+	a.silent = time.AfterFunc(t.patience, a.cancel)
 	t.attempts[id] = a
 	t.conns++
 	t.serving.Add(1)
@@ -103,16 +114,6 @@ func (t *tcpService) handleSYN(id stack.TransportEndpointID, p *stack.PacketBuff
 		return false
 	}
 	return true
-}
-
-// patience is how long a guest that last waited gap before it asked again may
-// take until it has surely given up: Linux doubles the time.
-func patience(gap time.Duration) time.Duration { return 10*time.Second + 4*gap }
-
-// again is told of each retransmission.
-func (a *attempt) again(now time.Time) {
-	a.silent.Reset(patience(now.Sub(a.last)))
-	a.last = now
 }
 
 func (t *tcpService) forget(id stack.TransportEndpointID, a *attempt) {

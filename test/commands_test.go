@@ -3,6 +3,7 @@
 package test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"regexp"
 	"slices"
@@ -18,22 +19,27 @@ import (
 
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands := map[string]func(*testscript.TestScript, []string){
-		"run":     cmdRun,
-		"exits":   cmdExits,
-		"fails":   cmdFails,
-		"start":   cmdStart,
-		"tty":     cmdTTY,
-		"expect":  cmdExpect,
-		"send":    cmdSend,
-		"eof":     cmdEOF,
-		"resize":  cmdResize,
-		"signal":  cmdSignal,
-		"killvmm": cmdKillVMM,
-		"finish":  cmdFinish,
-		"clean":   cmdClean,
-		"save":    cmdSave,
-		"flip":    cmdFlip,
-		"mutate":  cmdMutate,
+		"run":      cmdRun,
+		"exits":    cmdExits,
+		"fails":    cmdFails,
+		"start":    cmdStart,
+		"tty":      cmdTTY,
+		"expect":   cmdExpect,
+		"send":     cmdSend,
+		"eof":      cmdEOF,
+		"resize":   cmdResize,
+		"signal":   cmdSignal,
+		"killvmm":  cmdKillVMM,
+		"finish":   cmdFinish,
+		"clean":    cmdClean,
+		"save":     cmdSave,
+		"flip":     cmdFlip,
+		"mutate":   cmdMutate,
+		"in":       cmdIn,
+		"give":     cmdGive,
+		"pid":      cmdPID,
+		"programs": cmdPrograms,
+		"network":  cmdNetwork,
 	}
 	out := map[string]func(*testscript.TestScript, bool, []string){}
 	for name, f := range commands {
@@ -175,6 +181,56 @@ func cmdSend(ts *testscript.TestScript, args []string) {
 	if _, err := running(ts, args[0]).stdin.Write([]byte(text)); err != nil {
 		ts.Fatalf("%v", err)
 	}
+}
+
+// cmdGive types the file, in a form that any shell takes.
+func cmdGive(ts *testscript.TestScript, args []string) {
+	need(ts, args, 3, "give NAME FILE PATH")
+	data := []byte(ts.ReadFile(args[1]))
+	file := shellIn(ts, args[0], fmt.Sprintf("base64 -d >'%[1]s' <<END && chmod 755 '%[1]s'\n%s\nEND", args[2], base64.StdEncoding.EncodeToString(data)))
+	if code := file.code; code != "0" {
+		ts.Fatalf("give %s %s: the shell says %s: %s", args[0], args[1], code, file.out)
+	}
+}
+
+// cmdIn runs a line in a shell that is connected by pipes. A line that ends the
+// shell is an error.
+func cmdIn(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "in NAME [CODE] LINE")
+	want, line := "0", args[len(args)-1]
+	if len(args) > 2 {
+		want = args[1]
+	}
+	before := len(running(ts, args[0]).err.String())
+	got := shellIn(ts, args[0], line)
+	fmt.Fprint(ts.Stdout(), got.out)
+	fmt.Fprint(ts.Stderr(), running(ts, args[0]).err.String()[before:])
+	if got.code != want {
+		ts.Fatalf("in %s: %s ended with %s, want %s", args[0], line, got.code, want)
+	}
+}
+
+// A shellEnd is what a line in a shell came to.
+type shellEnd struct{ out, code string }
+
+func shellIn(ts *testscript.TestScript, name, line string) shellEnd {
+	s := running(ts, name)
+	// No line of a program is like this one.
+	const mark = "-- the line has ended with "
+	if _, err := fmt.Fprintf(s.stdin, "{ %s\n} </dev/null 2>&1; set -- $?; echo; echo '%s'$1\n", line, mark); err != nil {
+		ts.Fatalf("%v\nstderr:\n%s", err, s.err)
+	}
+	out, err := s.out.until(regexp.MustCompile(`(?m)^` + mark + `(\d+)\n`))
+	if err != nil {
+		ts.Fatalf("%v\nstderr:\n%s", err, s.err)
+	}
+	at := strings.LastIndex(out, "\n"+mark)
+	return shellEnd{out[:at], strings.TrimSpace(out[at+1+len(mark):])}
+}
+
+func cmdPID(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "pid NAME VAR")
+	ts.Setenv(args[1], strconv.Itoa(running(ts, args[0]).cmd.Process.Pid))
 }
 
 func cmdEOF(ts *testscript.TestScript, args []string) {

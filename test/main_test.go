@@ -31,9 +31,17 @@
 //	save IMAGE FORMAT PATH       writes an image of the registry to a file
 //	flip FILE PART               inverts a byte in the middle of a part of an app
 //	mutate APP N                 runs N damaged copies of an app
+//	in NAME [CODE] LINE          has the shell that is started as NAME run a
+//	                             command line, which must end with CODE or 0
+//	give NAME FILE PATH          writes a file through that shell
+//	pid NAME VAR                 sets VAR to the process ID
+//	programs APP                 makes an app of a Debian with what users of the
+//	                             network have: curl, dig, nginx, python3, ...
+//	network                      puts all programs that are started from then on
+//	                             into a network namespace, see network_test.go
 //
 // With -user the program runs as a user who is not root. After run, exits,
-// fails and finish, stdout and stderr are what the program wrote; the one line
+// fails, finish and in, stdout and stderr are what the program wrote; the one line
 // that says that VMs are emulated here is left out of stderr.
 package test
 
@@ -45,6 +53,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -82,6 +91,10 @@ type lab struct {
 	kernels  string // a copy of the machine's kernel store
 	kernel   string // the kernel bundle that apps get, or empty
 	registry *registry
+
+	programs     sync.Once // makes programsApp
+	programsApp  string
+	programsFail error
 }
 
 // binaries are what the tests need of make.
@@ -125,8 +138,10 @@ func (l *lab) collect() error {
 			return fmt.Errorf("the tests need %s in %s: run `make build initrd` first, or say in BAKE_TEST_BIN where it is (%w)", name, from, err)
 		}
 	}
-	if err := buildProbe(filepath.Join(l.bin, "probe")); err != nil {
-		return err
+	for _, name := range []string{"probe", "world"} {
+		if err := buildProgram(name, filepath.Join(l.bin, name)); err != nil {
+			return err
+		}
 	}
 	machine, err := os.UserCacheDir()
 	if err != nil {

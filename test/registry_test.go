@@ -89,12 +89,13 @@ func (r *registry) push() error {
 	return remote.WriteIndex(ref, index, auth)
 }
 
-// buildProbe compiles the program that the tests run in containers.
-func buildProbe(path string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./probe")
+// buildProgram compiles a program of the tests: probe, which runs in
+// containers, or world, which is around them.
+func buildProgram(name, path string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("compile probe: %w\n%s", err, out)
+		return fmt.Errorf("compile %s: %w\n%s", name, err, out)
 	}
 	return nil
 }

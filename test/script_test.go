@@ -26,6 +26,7 @@ type script struct {
 	vars     []string
 	sessions map[string]*session
 	order    []string
+	network  *session // what keeps the script's network namespace, if it has one
 }
 
 type scriptKey struct{}
@@ -75,6 +76,9 @@ func (s *script) close() {
 	for _, p := range s.processes() {
 		syscall.Kill(p.pid, syscall.SIGKILL)
 	}
+	if s.network != nil {
+		s.network.kill()
+	}
 }
 
 // inherited are the variables that programs get of the script's environment.
@@ -98,6 +102,7 @@ func (s *script) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 			env[key] = v
 		}
 	}
+	env["GOTRACEBACK"] = "all" // for session.abort
 	cmd := exec.Command(args[0])
 	cmd.Path, cmd.Err = lookPath(args[0], env["PATH"])
 	cmd.Args = args
@@ -107,6 +112,9 @@ func (s *script) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	}
 	for key, v := range env {
 		cmd.Env = append(cmd.Env, key+"="+v)
+	}
+	if s.network != nil {
+		s.enterNetwork(cmd)
 	}
 	return cmd
 }

@@ -58,6 +58,13 @@ func (o *output) String() string {
 
 // expect waits until re matches what came after the last match.
 func (o *output) expect(re *regexp.Regexp) error {
+	_, err := o.until(re)
+	return err
+}
+
+// until is expect and returns what came after the last match, to the end of
+// this one.
+func (o *output) until(re *regexp.Regexp) (string, error) {
 	deadline := time.Now().Add(guard)
 	alarm := time.AfterFunc(guard, func() { o.more.Broadcast() })
 	defer alarm.Stop()
@@ -65,14 +72,15 @@ func (o *output) expect(re *regexp.Regexp) error {
 	defer o.mu.Unlock()
 	for {
 		if at := re.FindIndex(o.data[o.read:]); at != nil {
+			text := string(o.data[o.read : o.read+at[1]])
 			o.read += at[1]
-			return nil
+			return text, nil
 		}
 		if o.ended {
-			return fmt.Errorf("the output ended and %q did not come; after what came before it is:\n%s", re, o.data[o.read:])
+			return "", fmt.Errorf("the output ended and %q did not come; after what came before it is:\n%s", re, o.data[o.read:])
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%q did not come; after what came before the output is:\n%s", re, o.data[o.read:])
+			return "", fmt.Errorf("%q did not come; after what came before the output is:\n%s", re, o.data[o.read:])
 		}
 		o.more.Wait()
 	}
@@ -170,8 +178,8 @@ func (s *session) finish() (string, error) {
 	select {
 	case <-s.ended:
 	case <-time.After(guard):
-		s.kill()
-		return "", fmt.Errorf("it did not end")
+		s.abort()
+		return "", fmt.Errorf("it did not end; it said\n%s\n%s", s.out, s.err)
 	}
 	var exit *exec.ExitError
 	if s.waitErr != nil && !errors.As(s.waitErr, &exit) {
@@ -210,6 +218,16 @@ func (s *session) closeTerminal() {
 	s.master.Close()
 	s.master = nil
 	s.out.end()
+}
+
+// abort has a Go program tell what each goroutine does, and ends it.
+func (s *session) abort() {
+	s.cmd.Process.Signal(unix.SIGABRT)
+	select {
+	case <-s.ended:
+	case <-time.After(10 * time.Second):
+		s.kill()
+	}
 }
 
 // kill ends it by force, whatever it does.

@@ -75,12 +75,15 @@ func (a *agent) steps() []step {
 		{"mount the kernel's filesystems", a.mountSystem},
 		{"load the kernel modules", a.loadModules},
 		{"connect to the host", a.connect},
+		{"find the timer", a.findTimer},
 		{"read the boot manifest", a.readManifest},
 		{"set the clock", a.setClock},
 		{"mount the image", func(ctx context.Context) error { return mounts.MountImage(ctx, a.manifest.Rootfs) }},
 		{"mount the ephemeral disk", func(ctx context.Context) error { return mounts.MountEphemeral(ctx, a.manifest.Ephemeral) }},
 		{"mount the overlay", func(context.Context) error { return mounts.MountOverlay() }},
 		{"set up the network", a.setUpNetwork},
+		{"open the way out", a.setUpHostnet},
+		{"set up WireGuard", a.setUpWireGuard},
 		{"set the kernel's parameters", a.setParameters},
 		{"open the way in for published ports", a.servePorts},
 		{"connect the streams", a.openStreams},
@@ -164,7 +167,7 @@ func (a *agent) tellFailure(code int, err error) {
 	if c == nil {
 		return
 	}
-	if err := c.send(wire.GuestMessage{Type: wire.GuestFailed, Code: code, Message: err.Error()}); err != nil {
+	if err := c.send(wire.GuestMessage{Type: wire.GuestFailed, Code: code, Message: err.Error(), Again: errors.Is(err, errNoTimer)}); err != nil {
 		a.log.always("%v", err)
 	}
 }
@@ -252,7 +255,15 @@ func (a *agent) setUpNetwork(context.Context) error {
 	if err := network.SetHostname(m.Hostname); err != nil {
 		return err
 	}
-	return network.WriteFiles(hostsFile, hostnameFile, m.Hostname)
+	if err := network.WriteHosts(hostsFile, hostnameFile, m.Hostname, m.Hosts); err != nil {
+		return err
+	}
+	c, err := network.WriteResolvConf(resolvFile, m.Resolver)
+	if err != nil {
+		return err
+	}
+	a.control.Load().setResolvConf(c)
+	return nil
 }
 
 // warn tells the user of something that the container can do without.

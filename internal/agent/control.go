@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,12 @@ type resizer interface {
 	Resize(rows, cols uint16) error
 }
 
+// A resolverUpdater takes what the host's resolver has become; it is the
+// container's resolv.conf.
+type resolverUpdater interface {
+	Update(*wire.Resolver) error
+}
+
 // A control is the connection on which the agent reports and the host
 // commands. Its end ends the guest at once: nobody is left to run it for.
 type control struct {
@@ -49,6 +56,8 @@ type control struct {
 	// done is closed when the host has read the last message.
 	done     chan struct{}
 	doneOnce sync.Once
+	// denied is what the host last said of its network policy.
+	denied atomic.Uint64
 
 	mu       sync.Mutex
 	command  command
@@ -56,6 +65,8 @@ type control struct {
 	early    []unix.Signal // came before there was a command
 	terminal resizer
 	size     [2]uint16 // came before there was a terminal
+	resolv   resolverUpdater
+	resolver *wire.Resolver // came before there was a resolv.conf
 }
 
 func newControl(conn link.Conn, log *logger, gone func()) *control {
@@ -92,6 +103,13 @@ func (c *control) receive() {
 			c.signal(m.Signal)
 		case wire.HostResize:
 			c.resize(m.Rows, m.Cols)
+		case wire.HostNetwork:
+			c.denied.Store(m.Denied)
+			c.log.verbose("the network policy has denied %d connections and datagrams so far", m.Denied)
+		case wire.HostResolver:
+			if m.Resolver != nil {
+				c.updateResolver(m.Resolver)
+			}
 		case wire.HostDone:
 			c.endOutput()
 			c.doneOnce.Do(func() { close(c.done) })
@@ -162,6 +180,31 @@ func (c *control) resize(rows, cols uint16) {
 
 func (c *control) apply(rows, cols uint16) {
 	if err := c.terminal.Resize(rows, cols); err != nil {
+		c.log.always("%v", err)
+	}
+}
+
+// setResolvConf names who takes changes of the host's resolver.
+func (c *control) setResolvConf(r resolverUpdater) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resolv = r
+	if c.resolver != nil {
+		c.applyResolver()
+	}
+}
+
+func (c *control) updateResolver(r *wire.Resolver) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resolver = r
+	if c.resolv != nil {
+		c.applyResolver()
+	}
+}
+
+func (c *control) applyResolver() {
+	if err := c.resolv.Update(c.resolver); err != nil {
 		c.log.always("%v", err)
 	}
 }

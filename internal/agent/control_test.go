@@ -117,6 +117,45 @@ func TestResizeWaitsForTheTerminal(t *testing.T) {
 	}
 }
 
+// A holder is a resolv.conf.
+type holder struct{ search []string }
+
+func (h *holder) Update(r *wire.Resolver) error {
+	h.search = append(h.search, r.Search...)
+	return errors.New("the file minds")
+}
+
+func TestResolverWaitsForTheFile(t *testing.T) {
+	c, send := newTestControl(t)
+	send(wire.HostMessage{Type: wire.HostResolver, Resolver: &wire.Resolver{Search: []string{"a"}}})
+	send(wire.HostMessage{Type: wire.HostResolver, Resolver: &wire.Resolver{Search: []string{"b"}}})
+	send(wire.HostMessage{Type: wire.HostResolver})
+	flush(send)
+	h := new(holder)
+	c.setResolvConf(h)
+	send(wire.HostMessage{Type: wire.HostResolver, Resolver: &wire.Resolver{Search: []string{"c"}}})
+	flush(send)
+	if want := []string{"b", "c"}; !slices.Equal(h.search, want) {
+		t.Errorf("the file got %v, want %v", h.search, want)
+	}
+	fresh, _ := newTestControl(t)
+	h = new(holder)
+	fresh.setResolvConf(h)
+	if len(h.search) != 0 {
+		t.Errorf("without a message the file got %v", h.search)
+	}
+}
+
+func TestDenialsAreKept(t *testing.T) {
+	c, send := newTestControl(t)
+	send(wire.HostMessage{Type: wire.HostNetwork, Denied: 3})
+	send(wire.HostMessage{Type: wire.HostNetwork, Denied: 1 << 40})
+	flush(send)
+	if n := c.denied.Load(); n != 1<<40 {
+		t.Errorf("%d denials are known", n)
+	}
+}
+
 func TestDone(t *testing.T) {
 	c, send := newTestControl(t)
 	select {

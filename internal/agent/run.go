@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 
 	"bake/internal/agent/console"
 	"bake/internal/agent/container"
@@ -19,6 +20,7 @@ const (
 	runcPath     = "/bin/runc"
 	hostsFile    = dir + "/hosts"
 	hostnameFile = dir + "/hostname"
+	resolvFile   = dir + "/resolv.conf"
 )
 
 // streams are the container's standard streams: console.Pipes or
@@ -34,6 +36,9 @@ func (a *agent) servePorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// One more than there are, for the loop that carries the connections and
+	// waits for the next message on its own (relay.NewLoop).
+	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
 	go func() {
 		if err := a.protect(func() error { return socks.Serve(ctx, l) }); err != nil {
 			a.warn("published ports do not work any more: %v", err)
@@ -69,6 +74,7 @@ func (a *agent) startContainer(ctx context.Context) (*container.Container, error
 			Rootfs:     mounts.Rootfs,
 			Hosts:      hostsFile,
 			Hostname:   hostnameFile,
+			ResolvConf: resolvFile,
 			Filesystem: mounts.Known,
 			Device:     exists,
 		},

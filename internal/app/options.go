@@ -3,12 +3,17 @@ package app
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"bake/internal/policy"
+	"bake/internal/service/egress"
 	"bake/internal/service/forward"
+	"bake/internal/wgconf"
+	"bake/internal/wire"
 )
 
 // Options are what the user asked for, over what is embedded in the app. A
@@ -36,7 +41,28 @@ type Options struct {
 	EphemeralDiskMiB int
 	// Hypervisor is a driver's name or auto.
 	Hypervisor string
-	Publish    []forward.Port
+	// Network is what the guest may reach, within what is embedded.
+	Network policy.Rules
+	// DNS are nameservers that the guest's questions go to in place of the
+	// host's. DNSSearch and DNSOptions replace those of the host's resolv.conf;
+	// the search domain "." stands for none.
+	DNS                   []netip.AddrPort
+	DNSSearch, DNSOptions []string
+	// AddHosts are names that the guest knows beside those of its own.
+	AddHosts []wire.HostEntry
+	// Hostnet asks for a network, which is an error where the app has none.
+	Hostnet bool
+	// Publish are ports of the guest to publish on the host.
+	Publish []forward.Port
+	// PublishAll publishes the ports that the image exposes, too, on free ports
+	// of the loopback.
+	PublishAll bool
+	// ProxyProtocol is what published TCP connections begin with in the guest.
+	ProxyProtocol forward.ProxyProtocol
+	// Proxy, if there is one, carries all TCP to the outside.
+	Proxy *egress.Proxy
+	// WireGuard, if there is one, is a tunnel that the guest gets.
+	WireGuard *wgconf.Config
 	// StopTimeout is how long the container may take to end after the signal
 	// that asks it to.
 	StopTimeout time.Duration

@@ -7,6 +7,9 @@ import (
 
 	"bake/internal/hypervisor"
 	"bake/internal/payload"
+	"bake/internal/policy"
+	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 	"bake/internal/wire"
 )
 
@@ -18,6 +21,16 @@ type plan struct {
 	// ephemeralMiB is the size of the second disk.
 	ephemeralMiB int
 	stopSignal   string
+	// policy is what the guest may reach.
+	policy *policy.Policy
+	// ports are to be published; unpublished is what the image exposes and
+	// cannot be.
+	ports       []forward.Port
+	unpublished []string
+	// wireGuard is nil without a tunnel.
+	wireGuard *wgconf.Config
+	// warnings are for the user, before the VM starts.
+	warnings []string
 }
 
 // ephemeralSize is in bytes.
@@ -33,8 +46,9 @@ const (
 const sector = 512
 
 // newPlan joins the embedded defaults, the user's options and what the driver
-// can do. The ephemeral disk's Resource and Dir are still empty.
-func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabilities) (*plan, error) {
+// and the host can do; ipv6 says that the host reaches the internet with it.
+// The ephemeral disk's Resource and Dir are still empty.
+func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabilities, ipv6 bool) (*plan, error) {
 	m := img.Manifest
 	proc, err := process(m.Process, o, environ)
 	if err != nil {
@@ -43,6 +57,12 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 	pl := &plan{
 		ephemeralMiB: first(o.EphemeralDiskMiB, m.Defaults.EphemeralDiskMiB, DefaultEphemeralDiskMiB),
 		stopSignal:   m.Process.StopSignal,
+	}
+	if pl.policy, err = networkPolicy(m.Network, o); err != nil {
+		return nil, err
+	}
+	if pl.ports, pl.unpublished, err = publishedPorts(m.Process.ExposedPorts, o); err != nil {
+		return nil, err
 	}
 	pl.config = hypervisor.Config{
 		Arch:        m.Target.Arch,
@@ -85,6 +105,12 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 		Process:   proc,
 		Verbose:   o.Verbose,
 		NoReboot:  o.NoReboot,
+	}
+	if !pl.policy.Disabled() {
+		pl.manifest.Network = wire.DefaultNetwork(ipv6)
+	}
+	if err := pl.addWireGuard(o.WireGuard); err != nil {
+		return nil, err
 	}
 	return pl, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -13,9 +12,9 @@ import (
 	"time"
 
 	"bake/internal/hypervisor"
+	"bake/internal/platform"
 	"bake/internal/service/console"
 	"bake/internal/service/control"
-	"bake/internal/service/forward"
 	"bake/internal/service/manifest"
 	"bake/internal/wire"
 )
@@ -49,14 +48,41 @@ func run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	pl, err := newPlan(img, o, stdio.Environ, driver.Capabilities())
-	if err != nil {
-		return 0, err
-	}
+	ipv6 := platform.HasIPv6(ctx)
+	plan := func() (*plan, error) { return newPlan(img, o, stdio.Environ, driver.Capabilities(), ipv6) }
 	if o.DryRun {
+		pl, err := plan()
+		if err != nil {
+			return 0, err
+		}
 		return 0, describe(ctx, driver, pl, stdio.Stdout)
 	}
-	return runPlan(ctx, pl, driver, o, stdio, signals)
+	return runPlans(ctx, plan, driver, o, stdio, signals)
+}
+
+// boots is how often a guest is booted that asks for another boot.
+const boots = 3
+
+// A bootAgainError is the failure of a guest before its container ran, which
+// another boot need not have.
+type bootAgainError struct{ error }
+
+// runPlans boots a planned VM, and another one if the first asks for that.
+func runPlans(ctx context.Context, plan func() (*plan, error), driver hypervisor.Driver, o Options, stdio Stdio, signals <-chan os.Signal) (int, error) {
+	for boot := 1; ; boot++ {
+		pl, err := plan()
+		if err != nil {
+			return 0, err
+		}
+		code, err := runPlan(ctx, pl, driver, o, stdio, signals)
+		var again *bootAgainError
+		if boot == boots || !errors.As(err, &again) {
+			return code, err
+		}
+		if o.Verbose {
+			warn(stdio.Stderr, "boot again: %v", err)
+		}
+	}
 }
 
 // describe prints the VM that a run would make.
@@ -78,11 +104,14 @@ func describe(ctx context.Context, driver hypervisor.Driver, pl *plan, w io.Writ
 
 // runPlan boots the planned VM and supervises it.
 func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options, stdio Stdio, signals <-chan os.Signal) (int, error) {
-	ports, err := listenPorts(o.Publish, stdio.Stderr)
+	for _, w := range pl.warnings {
+		warn(stdio.Stderr, "%s", w)
+	}
+	ports, err := listenPorts(pl, stdio.Stderr)
 	if err != nil {
 		return 0, err
 	}
-	defer closeAll(ports)
+	defer ports.Close()
 
 	ws, err := newWorkspace(pl)
 	if err != nil {
@@ -126,7 +155,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	s := &supervisor{
 		vm: vm, options: o, stopSignal: pl.stopSignal, memoryMiB: pl.config.MemoryMiB,
 		control: control.New(), tail: tail, term: term, stderr: stderr, signals: signals,
-		console: make(chan error, 1),
+		console: make(chan error, 1), running: make(chan struct{}),
 	}
 	serveCtx, stopServices := context.WithCancel(ctx)
 	var services sync.WaitGroup
@@ -135,17 +164,14 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 		// An output that nobody takes must not hold a finished app up.
 		waitAtMost(&services, 2*time.Second)
 	}()
+	out := newOutbound(pl, o, s.verbose)
 	if err := startServices(serveCtx, &services, s, pl, stdio); err != nil {
 		return 0, err
 	}
-	for i, p := range o.Publish {
-		ln := ports[i]
-		services.Go(func() {
-			if err := p.Serve(serveCtx, ln, vm.DialVsock); err != nil {
-				warn(stderr, "%v", err)
-			}
-		})
+	if err := out.serve(serveCtx, &services, s, pl, ports); err != nil {
+		return 0, err
 	}
+	services.Go(func() { servePorts(serveCtx, ports, s) })
 	if err := vm.Start(ctx); err != nil {
 		return 0, err
 	}
@@ -186,23 +212,10 @@ func newVM(ctx context.Context, driver hypervisor.Driver, pl *plan, signals <-ch
 // startServices listens on the ports that the guest connects to and serves
 // them until ctx ends.
 func startServices(ctx context.Context, wg *sync.WaitGroup, s *supervisor, pl *plan, stdio Stdio) error {
-	serve := func(port uint32, f func(net.Listener) error) error {
-		ln, err := s.vm.ListenVsock(port)
-		if err != nil {
-			return err
-		}
-		wg.Go(func() {
-			defer ln.Close()
-			if err := f(ln); err != nil && ctx.Err() == nil && s.options.Verbose {
-				warn(s.stderr, "%v", err)
-			}
-		})
-		return nil
-	}
 	return errors.Join(
-		serve(wire.PortManifest, func(ln net.Listener) error { return manifest.Serve(ctx, ln, pl.manifest) }),
-		serve(wire.PortControl, func(ln net.Listener) error { return s.control.Serve(ctx, ln) }),
-		serve(wire.PortConsole, func(ln net.Listener) error {
+		s.listen(ctx, wg, wire.PortManifest, func(ln net.Listener) error { return manifest.Serve(ctx, ln, pl.manifest) }),
+		s.listen(ctx, wg, wire.PortControl, func(ln net.Listener) error { return s.control.Serve(ctx, ln) }),
+		s.listen(ctx, wg, wire.PortConsole, func(ln net.Listener) error {
 			err := console.Serve(ctx, ln, console.Streams{
 				Stdin: stdio.Stdin, Stdout: stdio.Stdout, Stderr: stdio.Stderr, Terminal: s.term != nil,
 			})
@@ -210,6 +223,21 @@ func startServices(ctx context.Context, wg *sync.WaitGroup, s *supervisor, pl *p
 			return err
 		}),
 	)
+}
+
+// listen takes what the guest connects to a port, and has f serve it.
+func (s *supervisor) listen(ctx context.Context, wg *sync.WaitGroup, port uint32, f func(net.Listener) error) error {
+	ln, err := s.vm.ListenVsock(port)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() {
+		defer ln.Close()
+		if err := f(ln); err != nil && ctx.Err() == nil && s.options.Verbose {
+			warn(s.stderr, "%v", err)
+		}
+	})
+	return nil
 }
 
 // withTerm gives the container the user's TERM unless something else was
@@ -236,29 +264,5 @@ func waitAtMost(wg *sync.WaitGroup, d time.Duration) {
 	select {
 	case <-done:
 	case <-time.After(d):
-	}
-}
-
-// listenPorts takes every published port before anything boots, and says which
-// one the system chose where it was asked to.
-func listenPorts(ports []forward.Port, stderr io.Writer) ([]net.Listener, error) {
-	var lns []net.Listener
-	for _, p := range ports {
-		ln, err := p.Listen()
-		if err != nil {
-			closeAll(lns)
-			return nil, err
-		}
-		lns = append(lns, ln)
-		if p.HostPort == 0 {
-			fmt.Fprintf(stderr, "bake: port %d of the VM is published on %s\n", p.VMPort, ln.Addr())
-		}
-	}
-	return lns, nil
-}
-
-func closeAll(lns []net.Listener) {
-	for _, ln := range lns {
-		ln.Close()
 	}
 }

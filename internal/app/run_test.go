@@ -167,12 +167,10 @@ func runWatched(t *testing.T, m payload.Manifest, o Options, signals <-chan os.S
 		m.Process.Cmd = []string{"sh"}
 	}
 	driver := &fake.Driver{Guest: func(ctx context.Context, vm *fake.Machine) { guest(ctx, vm, stderr) }}
-	pl, err := newPlan(testImage(t, m), o, nil, driver.Capabilities())
-	if err != nil {
-		t.Fatal(err)
-	}
+	img := testImage(t, m)
+	plan := func() (*plan, error) { return newPlan(img, o, nil, driver.Capabilities(), false) }
 	var r result
-	r.code, r.err = runPlan(t.Context(), pl, driver, o, Stdio{Stdin: stdin, Stdout: stdout.w, Stderr: stderr.w}, signals)
+	r.code, r.err = runPlans(t.Context(), plan, driver, o, Stdio{Stdin: stdin, Stdout: stdout.w, Stderr: stderr.w}, signals)
 	r.stdout, r.stderr = stdout.end(), stderr.end()
 	return r
 }
@@ -393,4 +391,43 @@ func TestDeadGuestIsKilledAfterTheKill(t *testing.T) {
 		wire.ReadHostMessage(a.control) // until the VM is ended
 	})
 	r.wantError(t, CodeFailed, "stopped answering")
+}
+
+// A guest that could not start for the moment is booted again, a few times.
+func TestBootsAgain(t *testing.T) {
+	for _, tt := range []struct{ failing, boots, code int }{{1, 2, 7}, {boots, boots, CodeFailed}} {
+		tried := 0
+		r := runGuest(t, payload.Manifest{}, Options{}, func(_ context.Context, m *fake.Machine) {
+			tried++
+			a := boot(t, m)
+			if tried <= tt.failing {
+				a.end(wire.GuestMessage{Type: wire.GuestFailed, Code: CodeFailed, Message: "no timer", Again: true})
+				return
+			}
+			a.say(wire.GuestMessage{Type: wire.GuestStarted})
+			a.end(wire.GuestMessage{Type: wire.GuestExit, Code: 7})
+		})
+		code := r.code
+		var failed *Error
+		if errors.As(r.err, &failed) {
+			code = failed.Code
+		}
+		if tried != tt.boots || code != tt.code {
+			t.Errorf("%d failing: %d boots, %+v", tt.failing, tried, r)
+		}
+	}
+}
+
+// What failed after the container ran is not done again.
+func TestRunsOnce(t *testing.T) {
+	tried := 0
+	r := runGuest(t, payload.Manifest{}, Options{}, func(_ context.Context, m *fake.Machine) {
+		tried++
+		a := boot(t, m)
+		a.say(wire.GuestMessage{Type: wire.GuestStarted})
+		a.end(wire.GuestMessage{Type: wire.GuestFailed, Code: CodeFailed, Message: "no timer", Again: true})
+	})
+	if tried != 1 || r.err == nil {
+		t.Errorf("%d boots, %+v", tried, r)
+	}
 }

@@ -31,9 +31,10 @@ type supervisor struct {
 	signals    <-chan os.Signal
 	console    chan error
 
-	started    bool      // the container's process runs
-	asked      os.Signal // the first signal that asked it to stop
-	interrupts int       // how many SIGINT came
+	started    bool          // the container's process runs
+	running    chan struct{} // closed when it does
+	asked      os.Signal     // the first signal that asked it to stop
+	interrupts int           // how many SIGINT came
 	// deadline is when the container, or with lastChance the guest, is killed.
 	deadline   <-chan time.Time
 	lastChance bool
@@ -69,7 +70,10 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 			boot.Stop()
 			switch m.Type {
 			case wire.GuestStarted:
-				s.started = true
+				if !s.started {
+					s.started = true
+					close(s.running)
+				}
 			case wire.GuestLog:
 				if s.options.Verbose {
 					warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
@@ -147,6 +151,13 @@ func (s *supervisor) leaveTerminal() {
 	}
 }
 
+// verbose says a line that only --verbose shows.
+func (s *supervisor) verbose(format string, args ...any) {
+	if s.options.Verbose {
+		warn(s.stderr, format, args...)
+	}
+}
+
 func (s *supervisor) send(m wire.HostMessage) {
 	if err := s.control.Send(m); err != nil && s.options.Verbose {
 		warn(s.stderr, "%v", err)
@@ -193,7 +204,11 @@ func (s *supervisor) finish(ctx context.Context, m wire.GuestMessage, gone <-cha
 		if code == 0 {
 			code = CodeFailed
 		}
-		return 0, &Error{Code: code, Err: errors.New(printable([]byte(m.Message)) + s.hint())}
+		err := errors.New(printable([]byte(m.Message)) + s.hint())
+		if m.Again && !s.started {
+			err = &bootAgainError{err}
+		}
+		return 0, &Error{Code: code, Err: err}
 	}
 	if m.OutOfMemory {
 		warn(s.stderr, "the guest ran out of memory and its kernel killed the container: it has %d MiB, give it more with --memory", s.memoryMiB)

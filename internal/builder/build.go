@@ -12,6 +12,7 @@ import (
 	"bake/internal/image"
 	"bake/internal/kernel"
 	"bake/internal/payload"
+	"bake/internal/policy"
 	"bake/internal/rootfs"
 )
 
@@ -45,6 +46,8 @@ type Options struct {
 	UID, GID   *uint32
 	// Defaults are embedded for the app's own flags.
 	Defaults payload.Defaults
+	// Network is embedded, and the app's flags only narrow it.
+	Network policy.Rules
 
 	// BuildTime is stored in the filesystem's superblock, in seconds since
 	// 1970; it is not the clock's, so that the same inputs give the same bytes.
@@ -112,7 +115,9 @@ func (o *Options) complete() error {
 	if o.OS != "linux" {
 		return fmt.Errorf("bake cannot build apps for %s yet: the carrier format of Linux, ELF, is the only one it writes", o.OS)
 	}
-	return nil
+	// The app would not start, and whoever has it could not help that.
+	_, err := policy.New(o.Network)
+	return err
 }
 
 // parts are what an app is made of, but for the image.
@@ -260,6 +265,10 @@ func (p *parts) write(ctx context.Context, src *image.Image, fs filesystem, o Op
 			SHA256: p.kernel.ImageSHA256, Modules: len(p.kernel.Modules) > 0,
 		},
 		Defaults: o.Defaults,
+		Network: payload.Network{
+			Allow: o.Network.Allow, Deny: o.Network.Deny,
+			HostLoopback: o.Network.HostLoopback, Disabled: o.Network.Disabled,
+		},
 	}
 	if p.vmm != nil {
 		m.VMM = p.vmm.manifest

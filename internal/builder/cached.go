@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bake/internal/image"
+	"bake/internal/policy"
 )
 
 // Cached returns the path of an app of o in the cache, built if it is not
@@ -96,7 +97,7 @@ func (p *parts) key(ctx context.Context, src *image.Image, temp string, o Option
 	enc := json.NewEncoder(h)
 	var modules []string
 	for _, m := range p.kernel.Modules {
-		modules = append(modules, m.SHA256)
+		modules = append(modules, m.SHA256+m.Feature)
 	}
 	err = enc.Encode(struct {
 		Image, Kernel, VMM, OS, Arch, Version string
@@ -104,7 +105,8 @@ func (p *parts) key(ctx context.Context, src *image.Image, temp string, o Option
 		Modules                               []string
 		Compress                              bool
 		BuildTime                             int64
-	}{id, p.kernel.ImageSHA256, o.VMM, o.OS, o.Arch, o.Version, src.Config, modules, o.Compress, o.BuildTime})
+		Network                               policy.Rules
+	}{id, p.kernel.ImageSHA256, o.VMM, o.OS, o.Arch, o.Version, src.Config, modules, o.Compress, o.BuildTime, o.Network})
 	if err != nil {
 		return "", fmt.Errorf("name the packed app in the cache: %w", err)
 	}

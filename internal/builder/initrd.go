@@ -54,7 +54,7 @@ func writeModules(w io.Writer, k *kernel.Bundle) error {
 			return err
 		}
 		defer r.Close()
-		modules = append(modules, initrd.Module{Name: m.Name, Data: r})
+		modules = append(modules, initrd.Module{Name: m.Name, Data: r, Feature: m.Feature})
 	}
 	return initrd.WriteModules(w, modules)
 }

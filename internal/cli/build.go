@@ -13,6 +13,7 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/builder"
+	"bake/internal/cli/runflags"
 	"bake/internal/payload"
 )
 
@@ -117,6 +118,7 @@ func newBuild(env Env) *cobra.Command {
 	fs.StringVar(&memory, "memory", "", "the app's default memory (`size`)")
 	fs.StringVar(&ephemeral, "ephemeral-disk-size", "", "the app's default ephemeral disk (`size`)")
 	fs.StringVar(&bootArgs, "boot-args", "", "the app's default kernel `arguments`")
+	network := runflags.RegisterNetwork(fs)
 	cmd.RunE = func(cmd *cobra.Command, positional []string) error {
 		if output == "" {
 			return fmt.Errorf("there is no name for the app: give one with -o")
@@ -143,6 +145,9 @@ func newBuild(env Env) *cobra.Command {
 			o.GID = &gid
 		}
 		if o.Defaults, err = defaults(cpus, memory, ephemeral, bootArgs); err != nil {
+			return err
+		}
+		if o.Network, err = network.Rules(); err != nil {
 			return err
 		}
 		r, err := builder.Build(cmd.Context(), o)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"regexp"
 )
 
@@ -26,6 +27,9 @@ type Module struct {
 	// Name is the module's file name without .ko, such as virtio_blk.
 	Name string
 	Data io.Reader
+	// Feature, if not empty, is what the module is for: the agent loads it only
+	// when it is told to use that.
+	Feature string
 }
 
 // directories are the places that the agent mounts something at, besides
@@ -77,6 +81,8 @@ func WriteModules(w io.Writer, modules []Module) error {
 
 var moduleName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
 
+var featureName = regexp.MustCompile(`^[a-z0-9]{0,20}$`)
+
 // maxModules keeps the lexical order of the numbers, which the agent goes by.
 const maxModules = 1000
 
@@ -88,15 +94,24 @@ func moduleEntries(modules []Module) ([]entry, error) {
 		return nil, fmt.Errorf("an initrd takes at most %d kernel modules, not %d", maxModules, len(modules))
 	}
 	entries := []entry{{name: "modules", mode: modeDir | 0o755}}
+	made := map[string]bool{"": true}
 	for i, m := range modules {
 		if !moduleName.MatchString(m.Name) {
 			return nil, fmt.Errorf("%q is no kernel module's name", m.Name)
+		}
+		if !featureName.MatchString(m.Feature) {
+			return nil, fmt.Errorf("%q is no name of a feature that kernel modules are for", m.Feature)
+		}
+		dir := path.Join("modules", m.Feature)
+		if !made[m.Feature] {
+			made[m.Feature] = true
+			entries = append(entries, entry{name: dir, mode: modeDir | 0o755})
 		}
 		data, err := read("the kernel module "+m.Name, m.Data)
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, entry{name: fmt.Sprintf("modules/%03d-%s.ko", i, m.Name), mode: modeFile | 0o644, data: data})
+		entries = append(entries, entry{name: fmt.Sprintf("%s/%03d-%s.ko", dir, i, m.Name), mode: modeFile | 0o644, data: data})
 	}
 	return entries, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -57,8 +58,10 @@ func list(t *testing.T, archive []byte) map[string]string {
 
 func TestWrite(t *testing.T) {
 	got := list(t, write(t, options(
-		Module{"zz_first", strings.NewReader("1")},
-		Module{"a-second", strings.NewReader("22")},
+		Module{Name: "zz_first", Data: strings.NewReader("1")},
+		Module{Name: "a-second", Data: strings.NewReader("22")},
+		Module{Name: "third", Data: strings.NewReader("333"), Feature: "tunnels"},
+		Module{Name: "fourth", Data: strings.NewReader("4"), Feature: "tunnels"},
 	)))
 	want := map[string]string{
 		"bin": "40755 ", "dev": "40755 ", "proc": "40755 ", "sys": "40755 ", "run": "40755 ", "tmp": "40755 ",
@@ -66,6 +69,7 @@ func TestWrite(t *testing.T) {
 		"init": "100755 the agent", "bin/runc": "100755 runc!",
 		"dev/console": "20600 ", "dev/null": "20666 ",
 		"modules/000-zz_first.ko": "100644 1", "modules/001-a-second.ko": "100644 22",
+		"modules/tunnels": "40755 ", "modules/tunnels/002-third.ko": "100644 333", "modules/tunnels/003-fourth.ko": "100644 4",
 	}
 	for name, content := range want {
 		if got[name] != content {
@@ -78,7 +82,7 @@ func TestWrite(t *testing.T) {
 }
 
 func TestDirectoriesComeFirst(t *testing.T) {
-	r := cpio.NewReader(bytes.NewReader(write(t, options(Module{"m", strings.NewReader("m")}))))
+	r := cpio.NewReader(bytes.NewReader(write(t, options(Module{Name: "m", Data: strings.NewReader("m"), Feature: "f"}))))
 	seen := map[string]bool{}
 	for {
 		h, err := r.Next()
@@ -88,7 +92,7 @@ func TestDirectoriesComeFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if dir, _, ok := strings.Cut(h.Name, "/"); ok && !seen[dir] {
+		if dir := path.Dir(h.Name); dir != "." && !seen[dir] {
 			t.Errorf("%s comes before its directory", h.Name)
 		}
 		seen[h.Name] = true
@@ -96,7 +100,7 @@ func TestDirectoriesComeFirst(t *testing.T) {
 }
 
 func TestDeterministic(t *testing.T) {
-	module := func() Module { return Module{"m", strings.NewReader("m")} }
+	module := func() Module { return Module{Name: "m", Data: strings.NewReader("m")} }
 	if !bytes.Equal(write(t, options(module())), write(t, options(module()))) {
 		t.Error("two initrds of the same parts differ")
 	}
@@ -106,7 +110,7 @@ func TestDeterministic(t *testing.T) {
 func TestWriteModulesCanFollow(t *testing.T) {
 	base := write(t, options())
 	var modules bytes.Buffer
-	if err := WriteModules(&modules, []Module{{"virtio_blk", strings.NewReader("odd")}}); err != nil {
+	if err := WriteModules(&modules, []Module{{Name: "virtio_blk", Data: strings.NewReader("odd")}}); err != nil {
 		t.Fatal(err)
 	}
 	if len(base)%4 != 0 || modules.Len()%4 != 0 {
@@ -147,10 +151,11 @@ func TestWriteErrors(t *testing.T) {
 		"no runc":      {Agent: strings.NewReader("x")},
 		"empty agent":  {Agent: strings.NewReader(""), Runc: strings.NewReader("x")},
 		"broken agent": {Agent: iotest.ErrReader(broken), Runc: strings.NewReader("x")},
-		"path":         options(Module{"../init", strings.NewReader("x")}),
-		"slash":        options(Module{"a/b", strings.NewReader("x")}),
-		"no name":      options(Module{"", strings.NewReader("x")}),
-		"empty module": options(Module{"m", strings.NewReader("")}),
+		"path":         options(Module{Name: "../init", Data: strings.NewReader("x")}),
+		"slash":        options(Module{Name: "a/b", Data: strings.NewReader("x")}),
+		"no name":      options(Module{Name: "", Data: strings.NewReader("x")}),
+		"empty module": options(Module{Name: "m", Data: strings.NewReader("")}),
+		"feature":      options(Module{Name: "m", Data: strings.NewReader("x"), Feature: "../m"}),
 		"too many":     options(make([]Module, maxModules+1)...),
 	} {
 		if err := Write(io.Discard, o); err == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -44,11 +45,12 @@ func manifest(t *testing.T) payload.Source {
 	t.Helper()
 	uid := uint32(0)
 	b, err := payload.EncodeManifest(&payload.Manifest{
-		Version: 1, BakeVersion: "0.1", Target: payload.Target{OS: "linux", Arch: "amd64"},
+		Version: payload.ManifestVersion, BakeVersion: "0.1", Target: payload.Target{OS: "linux", Arch: "amd64"},
 		Image:    payload.Image{Ref: "redis:7"},
 		Rootfs:   payload.Rootfs{Type: "erofs"},
 		Kernel:   payload.Kernel{Version: "6.12.1", Source: "debian"},
 		Defaults: payload.Defaults{MemoryMiB: 512},
+		Network:  payload.Network{Allow: []string{"*.example.com:443", "10.0.0.0/8"}, Deny: []string{"\x1b[2J"}, HostLoopback: true, Disabled: true},
 		Process: payload.Process{
 			Entrypoint: []string{"/bin/sh", "-c", "echo 'two words'", ""},
 			Env:        []string{"PATH=/bin", "EVIL=\x1b]0;owned\a\nfake: row"},
@@ -75,6 +77,8 @@ func TestPrint(t *testing.T) {
 	for _, want := range []string{
 		"target", "linux/amd64", "redis:7", "6.12.1 (debian)", "512 MiB", "PATH=/bin",
 		`/bin/sh -c "echo 'two words'" ""`, `"EVIL=\x1b]0;owned\a\nfake: row"`, "3.0 MiB", "0 B",
+		"allow net      *.example.com:443\nallow net      10.0.0.0/8\ndeny net       \"\\x1b[2J\"\n",
+		"host loopback  allowed\nnetwork        disabled\n",
 		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -137,6 +141,9 @@ func TestJSON(t *testing.T) {
 	}
 	if got.Manifest["image"].(map[string]any)["ref"] != "redis:7" {
 		t.Errorf("manifest is %v", got.Manifest)
+	}
+	if allow := got.Manifest["network"].(map[string]any)["allow"]; fmt.Sprint(allow) != "[*.example.com:443 10.0.0.0/8]" {
+		t.Errorf("the allowed network is %v", allow)
 	}
 }
 

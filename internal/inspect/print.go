@@ -74,6 +74,16 @@ func printManifest(row func(name, value string), m *payload.Manifest) {
 	row("ephemeral disk", given(d.EphemeralDiskMiB, " MiB"))
 	row("boot args", plain(d.BootArgs))
 	row("hypervisor", d.Hypervisor)
+
+	n := m.Network
+	for _, rule := range n.Allow {
+		row("allow net", plain(rule))
+	}
+	for _, rule := range n.Deny {
+		row("deny net", plain(rule))
+	}
+	row("host loopback", said(n.HostLoopback, "allowed"))
+	row("network", said(n.Disabled, "disabled"))
 }
 
 func described(what, from string) string {
@@ -88,6 +98,13 @@ func given(n int, unit string) string {
 		return ""
 	}
 	return strconv.Itoa(n) + unit
+}
+
+func said(yes bool, word string) string {
+	if yes {
+		return word
+	}
+	return ""
 }
 
 func number(n *uint32) string {

@@ -57,6 +57,9 @@ type Module struct {
 	File string `json:"file"`
 	// SHA256 is the lower-case hexadecimal SHA-256 of the file.
 	SHA256 string `json:"sha256"`
+	// Feature is empty for a module that every guest loads when it boots. Others are loaded only by a guest that is
+	// told to use the feature: "wireguard".
+	Feature string `json:"feature,omitempty"`
 }
 
 // Bundle is an opened kernel bundle: a directory, or an image in memory.
@@ -100,13 +103,16 @@ func (b *Bundle) OpenModule(i int) (io.ReadSeekCloser, int64, error) {
 	return b.open(b.Modules[i].File, maxModSize)
 }
 
-// ModulePath is where the initrd carries module i: "modules/007-virtio_blk.ko", without a leading slash. The agent
-// loads what it finds in /modules in lexical order, which is the load order.
+// ModulePath is where the initrd carries module i: "modules/007-virtio_blk.ko", without a leading slash, and
+// "modules/wireguard/030-wireguard.ko" when it has a feature. The agent loads what it finds in /modules in lexical order,
+// which is the load order, and the modules of a feature when it is asked for it.
 func (b *Bundle) ModulePath(i int) string {
-	return modulePath(i, b.Modules[i].Name)
+	return modulePath(i, b.Modules[i].Name, b.Modules[i].Feature)
 }
 
-func modulePath(i int, name string) string { return fmt.Sprintf("modules/%03d-%s.ko", i, name) }
+func modulePath(i int, name, feature string) string {
+	return path.Join("modules", feature, fmt.Sprintf("%03d-%s.ko", i, name))
+}
 
 // Size is the number of bytes of the image and all modules together.
 func (b *Bundle) Size() (int64, error) {
@@ -225,6 +231,7 @@ func readRegular(name string, limit int64) ([]byte, error) {
 
 var (
 	moduleName = regexp.MustCompile(`^[A-Za-z0-9_]{1,56}$`) // MODULE_NAME_LEN, include/linux/moduleparam.h
+	featureRE  = regexp.MustCompile(`^[a-z0-9]{0,20}$`)
 	versionRE  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}$`)
 	sha256RE   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
@@ -257,6 +264,9 @@ func (m Meta) validate() error {
 	for _, mod := range m.Modules {
 		if !moduleName.MatchString(mod.Name) {
 			return fmt.Errorf("%s lists a module called %q, which is no module name", MetaName, mod.Name)
+		}
+		if !featureRE.MatchString(mod.Feature) {
+			return fmt.Errorf("%s lists the module %s for a feature called %q, which is no name of one", MetaName, mod.Name, mod.Feature)
 		}
 		if err := checkEntry(mod.File, mod.SHA256); err != nil {
 			return err

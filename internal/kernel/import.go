@@ -65,8 +65,8 @@ func importKernel(ctx context.Context, store Store, opt ImportOptions) (*Bundle,
 	}
 	files := []bundleFile{{name: meta.Image, data: img.data}}
 	for i, m := range modules {
-		name := modulePath(i, m.name)
-		meta.Modules = append(meta.Modules, Module{Name: m.name, File: name, SHA256: sum(m.data)})
+		name := modulePath(i, m.name, m.feature)
+		meta.Modules = append(meta.Modules, Module{Name: m.name, File: name, SHA256: sum(m.data), Feature: m.feature})
 		files = append(files, bundleFile{name: name, data: m.data})
 	}
 	return store.add(ctx, meta, files)

@@ -123,6 +123,50 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// What WireGuard alone needs is loaded for it alone.
+func TestImportFeature(t *testing.T) {
+	root := distribution(t, map[string]*ko{
+		"drivers/net/wireguard/wireguard.ko":  {depends: "libcurve25519,udp_tunnel,libcrc32c"},
+		"net/ipv4/udp_tunnel.ko":              {},
+		"lib/crypto/libcurve25519.ko":         {depends: "libcurve25519-generic"},
+		"lib/crypto/libcurve25519-generic.ko": {},
+	})
+	b, err := Import(t.Context(), Store{Root: t.TempDir()}, ImportOptions{Image: vmlinuz(root), ModulesDir: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	features := map[string][]string{}
+	for i, m := range b.Modules {
+		features[m.Feature] = append(features[m.Feature], m.Name)
+		if m.File != b.ModulePath(i) || (m.Feature != "") != strings.HasPrefix(m.File, "modules/wireguard/") {
+			t.Errorf("module %s is in %s", m.Name, m.File)
+		}
+	}
+	if want := []string{"libcurve25519_generic", "libcurve25519", "udp_tunnel", "wireguard"}; !slices.Equal(features["wireguard"], want) {
+		t.Errorf("WireGuard has %q, want %q", features["wireguard"], want)
+	}
+	if !slices.Contains(features[""], "libcrc32c") || len(features) != 2 {
+		t.Errorf("all others are %q", features)
+	}
+	if err := b.Verify(); err != nil {
+		t.Error(err)
+	}
+	if again, err := openDir(b.Dir); err != nil || !slices.Equal(again.Modules, b.Modules) {
+		t.Errorf("read back: %+v, %v", again, err)
+	}
+}
+
+// A module of a feature that everybody needed would be loaded too late.
+func TestFeaturesComeLast(t *testing.T) {
+	feature := ""
+	for _, w := range wants() {
+		if feature != "" && w.feature != feature {
+			t.Errorf("%q, of the feature %q, comes after the feature %q", w.modules, w.feature, feature)
+		}
+		feature = w.feature
+	}
+}
+
 func TestImportErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -10,8 +10,9 @@ import (
 
 // orderedModule is a module that a guest loads.
 type orderedModule struct {
-	name string
-	data []byte
+	name    string
+	data    []byte
+	feature string // see want.feature
 }
 
 // resolver collects modules in load order: depth first, so that each comes after all that it depends on.
@@ -19,6 +20,8 @@ type resolver struct {
 	tree  *moduleTree
 	order []orderedModule
 	state map[string]visit
+	// feature is that of the want which is resolved now.
+	feature string
 }
 
 type visit int
@@ -37,6 +40,7 @@ func resolve(ctx context.Context, tree *moduleTree, wants []want) (order []order
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
+		r.feature = w.feature
 		missing, err := r.want(w)
 		if err != nil {
 			return nil, nil, err
@@ -114,7 +118,7 @@ func (r *resolver) add(name string) error {
 	if len(r.order) >= maxModules {
 		return fmt.Errorf("the modules that bake needs of %s depend on more than %d others; the tree is damaged", r.tree.dir, maxModules)
 	}
-	r.order = append(r.order, orderedModule{name: name, data: m.data})
+	r.order = append(r.order, orderedModule{name: name, data: m.data, feature: r.feature})
 	return nil
 }
 

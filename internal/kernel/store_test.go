@@ -106,6 +106,7 @@ func TestMetaErrors(t *testing.T) {
 		{"module name", func(m *Meta) { m.Modules[0].Name = "a/b" }, "module name"},
 		{"hash", func(m *Meta) { m.ImageSHA256 = "abc" }, "SHA-256"},
 		{"many modules", func(m *Meta) { m.Modules = make([]Module, maxModules+1) }, "cannot be right"},
+		{"feature", func(m *Meta) { m.Modules[0].Feature = "../ext4" }, "no name of one"},
 	} {
 		m := good
 		m.Modules = slices.Clone(good.Modules)

@@ -12,6 +12,10 @@ type want struct {
 	without string
 	// optional wants may be missing.
 	optional bool
+	// feature is what the modules are for that no other want has loaded. A guest loads them only when it is told to
+	// use the feature: each module costs time at boot and memory. Wants with a feature come last, so that nothing
+	// depends on their modules but other wants of the feature.
+	feature string
 }
 
 // wants is the list, in the order in which the modules load as far as dependencies leave it open.
@@ -37,6 +41,6 @@ func wants() []want {
 		{modules: []string{"virtiofs"}, optional: true, without: "no virtiofs: folders are shared over 9P where that is there"},
 		{modules: []string{"9p", "9pnet", "9pnet_fd"}, optional: true, without: "no 9P over a socket: -v cannot share folders that way"},
 		{modules: []string{"9pnet_virtio"}, optional: true, without: "no 9P over virtio"},
-		{modules: []string{"wireguard"}, optional: true, without: "no WireGuard in the kernel"},
+		{modules: []string{"wireguard"}, optional: true, feature: "wireguard", without: "no WireGuard in the kernel"},
 	}
 }

@@ -35,6 +35,7 @@ func testManifest() *Manifest {
 		Kernel:   Kernel{Version: "6.12.1", Source: "linux-source-6.12", Arch: "amd64", SHA256: strings.Repeat("cd", 32), Modules: true},
 		VMM:      VMM{Kind: "qemu", Version: "7.2", Entry: "bin/qemu-system-x86_64"},
 		Defaults: Defaults{CPUs: 2, MemoryMiB: 512, EphemeralDiskMiB: 2048, BootArgs: "quiet", Hypervisor: "qemu"},
+		Network:  Network{Allow: []string{"*.example.com:443/tcp", "10.0.0.0/8"}, Deny: []string{"10.0.0.1"}, HostLoopback: true},
 	}
 }
 

@@ -18,16 +18,16 @@ const (
 )
 
 const (
-	// ManifestVersion is the version that this program writes and the only one that it reads.
-	ManifestVersion = 1
+	// ManifestVersion is the version that this program writes. It reads every version since the first.
+	ManifestVersion = 2
 	// MaxManifestSize is the longest manifest, in bytes.
 	MaxManifestSize = 1 << 20
 )
 
 // A Manifest says what an app is made of and how it runs. Its JSON form is the part PartManifest. Every string
-// and list is bounded by Validate. A field that is added later comes with a new version.
+// and list is bounded by Validate. A field that is added later comes with a new version: Network came with 2.
 type Manifest struct {
-	Version     int      `json:"version"`               // ManifestVersion
+	Version     int      `json:"version"`               // 1 to ManifestVersion
 	BakeVersion string   `json:"bakeVersion,omitempty"` // of the program that built the app
 	Target      Target   `json:"target"`
 	Image       Image    `json:"image,omitzero"`
@@ -36,6 +36,7 @@ type Manifest struct {
 	Kernel      Kernel   `json:"kernel,omitzero"`
 	VMM         VMM      `json:"vmm,omitzero"`
 	Defaults    Defaults `json:"defaults,omitzero"`
+	Network     Network  `json:"network,omitzero"`
 }
 
 // Target is the machine that the app runs on, in Go's names. The guest has the same architecture.
@@ -96,6 +97,15 @@ type Defaults struct {
 	EphemeralDiskMiB int    `json:"ephemeralDiskMiB,omitempty"`
 	BootArgs         string `json:"bootArgs,omitempty"`
 	Hypervisor       string `json:"hypervisor,omitempty"`
+}
+
+// Network is the part of the policy on what the guest may reach that was given at build time and that nothing at
+// run time widens; empty is none. What the rules mean, and whether they do, package policy knows.
+type Network struct {
+	Allow        []string `json:"allow,omitempty"`        // rules; if there are any, all else is denied
+	Deny         []string `json:"deny,omitempty"`         // rules
+	HostLoopback bool     `json:"hostLoopback,omitempty"` // the host's loopback is open
+	Disabled     bool     `json:"disabled,omitempty"`     // there is no network
 }
 
 // EncodeManifest validates m and returns its JSON, the same bytes for the same m.

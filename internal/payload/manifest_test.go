@@ -30,11 +30,30 @@ func TestManifestRoundTrip(t *testing.T) {
 	if !bytes.Contains(b, []byte("<&>")) {
 		t.Error("the JSON hides < and & behind escapes")
 	}
-	minimal := &Manifest{Version: 1, Target: Target{"linux", "arm64"}, Rootfs: Rootfs{"ext4"}}
+	minimal := &Manifest{Version: 2, Target: Target{"linux", "arm64"}, Rootfs: Rootfs{"ext4"}}
 	b, err = EncodeManifest(minimal)
-	if want := `{"version":1,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"}}` + "\n"; err != nil || string(b) != want {
+	if want := `{"version":2,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"}}` + "\n"; err != nil || string(b) != want {
 		t.Errorf("minimal manifest is %s, %v; want %s", b, err, want)
 	}
+	minimal.Network = Network{Allow: []string{"example.com:443"}, Deny: []string{"10.0.0.0/8"}, HostLoopback: true, Disabled: true}
+	b, err = EncodeManifest(minimal)
+	if want := `"network":{"allow":["example.com:443"],"deny":["10.0.0.0/8"],"hostLoopback":true,"disabled":true}}`; err != nil || !strings.Contains(string(b), want) {
+		t.Errorf("the network is in %s, %v; want %s", b, err, want)
+	}
+}
+
+// Apps that were built before there was a network policy still run: as having none.
+func TestFirstManifestVersion(t *testing.T) {
+	m, err := DecodeManifest([]byte(`{"version":1,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Manifest{Version: 1, Target: Target{"linux", "arm64"}, Rootfs: Rootfs{"ext4"}}
+	if diff := cmp.Diff(want, m); diff != "" {
+		t.Error(diff)
+	}
+	_, err = DecodeManifest([]byte(`{"version":1,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"},"network":{"disabled":true}}`))
+	wantError(t, err, "network is in version 1")
 }
 
 func TestManifestRefuses(t *testing.T) {
@@ -75,6 +94,11 @@ func TestManifestRefuses(t *testing.T) {
 		{"memory", func(m *Manifest) { m.Defaults.MemoryMiB = 1 << 40 }, "defaults.memoryMiB"},
 		{"boot arguments", func(m *Manifest) { m.Defaults.BootArgs = long(2049) }, "defaults.bootArgs"},
 		{"hypervisor", func(m *Manifest) { m.Defaults.Hypervisor = "a b" }, "defaults.hypervisor"},
+		{"network rule", func(m *Manifest) { m.Network.Allow = []string{"a", long(1025)} }, "network.allow[1] is 1025"},
+		{"empty network rule", func(m *Manifest) { m.Network.Deny = []string{""} }, "network.deny[0] is empty"},
+		{"network rules", func(m *Manifest) { m.Network.Deny = make([]string, 1025) }, "network.deny has 1025"},
+		{"network before its version", func(m *Manifest) { m.Version = 1 }, "network is in version 1"},
+		{"version 3", func(m *Manifest) { m.Version = 3 }, "version is 3"},
 		{"too long in all", func(m *Manifest) {
 			for range 20 {
 				m.Process.Cmd = append(m.Process.Cmd, long(100<<10))
@@ -114,7 +138,7 @@ func TestManifestRefuses(t *testing.T) {
 			wantError(t, err, test.want)
 		})
 	}
-	if _, err := DecodeManifest([]byte(`{"version":2,"anything":["new"]}`)); !errors.Is(err, ErrNewer) {
+	if _, err := DecodeManifest([]byte(`{"version":3,"anything":["new"]}`)); !errors.Is(err, ErrNewer) {
 		t.Errorf("%v is not ErrNewer", err)
 	}
 }
@@ -127,7 +151,8 @@ func FuzzDecodeManifest(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add([]byte(`{"version":1,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"}}`))
-	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{"version":2,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"},"network":{"allow":["a"],"disabled":true}}`))
+	f.Add([]byte(`{"version":3}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := DecodeManifest(b)
 		if err != nil {

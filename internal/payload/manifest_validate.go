@@ -23,6 +23,7 @@ const (
 	maxLabels   = 1024
 	maxLabel    = 64 << 10
 	maxPorts    = 1024
+	maxNetRules = 1024
 )
 
 var (
@@ -35,8 +36,8 @@ var (
 
 // Validate checks every field against its bounds and returns the first fault as a sentence that names the field.
 func (m *Manifest) Validate() error {
-	if m.Version != ManifestVersion {
-		return fmt.Errorf("the manifest: version is %d, this bake knows only %d", m.Version, ManifestVersion)
+	if m.Version < 1 || m.Version > ManifestVersion {
+		return fmt.Errorf("the manifest: version is %d, this bake knows only 1 to %d", m.Version, ManifestVersion)
 	}
 	for _, check := range []error{
 		text("bakeVersion", m.BakeVersion, maxWord),
@@ -59,6 +60,7 @@ func (m *Manifest) Validate() error {
 		within("defaults.ephemeralDiskMiB", m.Defaults.EphemeralDiskMiB, 1<<30),
 		text("defaults.bootArgs", m.Defaults.BootArgs, maxBootArgs),
 		match("defaults.hypervisor", m.Defaults.Hypervisor, wordForm),
+		m.Network.validate(m.Version),
 	} {
 		if check != nil {
 			return fmt.Errorf("the manifest: %w", check)
@@ -94,6 +96,22 @@ func (p *Process) validate() error {
 		text("process.user", p.User, maxWord),
 		optional("process.stopSignal", p.StopSignal, signalForm),
 		list("process.exposedPorts", p.ExposedPorts, maxPorts, func(field, s string) error { return match(field, s, portForm) }),
+	)
+}
+
+func (n *Network) validate(version int) error {
+	if version < 2 && (n.Allow != nil || n.Deny != nil || n.HostLoopback || n.Disabled) {
+		return fmt.Errorf("network is in version %d, which has none", version)
+	}
+	rule := func(field, s string) error {
+		if s == "" {
+			return fmt.Errorf("%s is empty", field)
+		}
+		return text(field, s, maxText)
+	}
+	return errors.Join(
+		list("network.allow", n.Allow, maxNetRules, rule),
+		list("network.deny", n.Deny, maxNetRules, rule),
 	)
 }
 

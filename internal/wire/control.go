@@ -35,6 +35,9 @@ type GuestMessage struct {
 	// OutOfMemory says that the kernel's OOM killer ended the process.
 	OutOfMemory bool   `json:"outOfMemory,omitempty"`
 	Message     string `json:"message,omitempty"`
+	// Again says, with GuestFailed, that nothing of the container has run and
+	// that another boot may well get further.
+	Again bool `json:"again,omitempty"`
 	Agent       string `json:"agent,omitempty"`
 	Kernel      string `json:"kernel,omitempty"`
 }
@@ -47,6 +50,11 @@ const (
 	HostResize = "resize"
 	// HostDone answers [GuestExit] and [GuestFailed]: the guest may power off.
 	HostDone = "done"
+	// HostNetwork tells how often the policy has said no: Denied is set.
+	HostNetwork = "network"
+	// HostResolver tells what the container's resolv.conf says from now on:
+	// Resolver is set.
+	HostResolver = "resolver"
 )
 
 // A HostMessage is what the host says on [PortControl].
@@ -57,6 +65,11 @@ type HostMessage struct {
 	Signal string `json:"signal,omitempty"`
 	Rows   uint16 `json:"rows,omitempty"`
 	Cols   uint16 `json:"cols,omitempty"`
+	// Denied is how many connections and datagrams of the guest the network
+	// policy has denied since its start.
+	Denied uint64 `json:"denied,omitempty"`
+	// Resolver replaces that of the manifest.
+	Resolver *Resolver `json:"resolver,omitempty"`
 }
 
 // WriteGuestMessage writes one message of the agent.

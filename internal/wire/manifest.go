@@ -25,10 +25,15 @@ type BootManifest struct {
 	Process   Process   `json:"process"`
 	// Network is nil in a guest that has its loopback interface only.
 	Network *Network `json:"network,omitempty"`
+	// Datagrams says that the host serves [PortUDP]: for the network, or for
+	// published UDP ports alone.
+	Datagrams bool `json:"datagrams,omitempty"`
 	// Resolver is nil where there is nobody to ask.
 	Resolver *Resolver `json:"resolver,omitempty"`
 	// Hosts are lines of /etc/hosts beside those of the guest itself.
 	Hosts []HostEntry `json:"hosts,omitempty"`
+	// WireGuard, if there is one, is a tunnel that leaves over Network.
+	WireGuard *WireGuard `json:"wireguard,omitempty"`
 	// Verbose asks the agent to say on the kernel console what it does.
 	Verbose bool `json:"verbose,omitempty"`
 	// NoReboot keeps the finished guest running for debugging.

@@ -6,6 +6,9 @@ import "net/netip"
 // where policy allows that.
 const HostName = "host.bake.internal"
 
+// HostInterface is the guest's interface to the world.
+const HostInterface = "hostnet"
+
 // MaxMTU is the largest MTU of the guest's interface, in bytes: with packets
 // this large few of them carry much.
 const MaxMTU = 65520

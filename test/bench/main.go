@@ -40,6 +40,7 @@ func benchmarks() []benchmark {
 		{"open", "app start to its VMM's start, a 2 GB app against a 50 MB one", opening},
 		{"idle", "memory of the app's process while its container sleeps", idle},
 		{"vsock", "vsock against virtio-serial and QEMU's user network in one guest", vsockTraffic},
+		{"net", "the guest's network against QEMU's user network and gvproxy in one guest", measureNet},
 		{"pack", "bake build against mksquashfs and mkfs.erofs on one tree", packing},
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 
 	"bake/test/bench/traffic"
 )
@@ -17,7 +17,7 @@ type orders struct {
 	out *json.Encoder
 }
 
-func newOrders(conn net.Conn) *orders {
+func newOrders(conn io.ReadWriter) *orders {
 	return &orders{json.NewDecoder(conn), json.NewEncoder(conn)}
 }
 

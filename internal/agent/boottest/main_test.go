@@ -55,7 +55,7 @@ func prepare(m *testing.M) (int, error) {
 	if initrdFile, err = makeInitrd(dir, agent); err != nil {
 		return 0, err
 	}
-	if image, err = makeImage(dir); err != nil {
+	if image, err = makeImage(dir, nil); err != nil {
 		return 0, err
 	}
 	return m.Run(), nil
@@ -101,8 +101,9 @@ func makeInitrd(dir, agent string) (string, error) {
 	return path, initrd.Write(f, o)
 }
 
-// makeImage makes a small image of busybox.
-func makeImage(dir string) (string, error) {
+// makeImage makes a small image of busybox, with a change to its files unless
+// that is nil.
+func makeImage(dir string, change func(root string) error) (string, error) {
 	root := filepath.Join(dir, "root")
 	for _, d := range []string{"bin", "etc", "tmp", "home/baker", "data", "dev", "proc", "sys"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
@@ -148,6 +149,11 @@ func makeImage(dir string) (string, error) {
 	}
 	if err := os.Chmod(filepath.Join(root, "tmp"), 0o1777|os.ModeSticky); err != nil {
 		return "", err
+	}
+	if change != nil {
+		if err := change(root); err != nil {
+			return "", err
+		}
 	}
 	path := filepath.Join(dir, "image.erofs")
 	if out, err := exec.Command("mkfs.erofs", "-T0", path, root).CombinedOutput(); err != nil {

@@ -18,8 +18,9 @@ import (
 type Layout struct {
 	// Rootfs is the writable root filesystem.
 	Rootfs string
-	// Hosts and Hostname become the container's /etc/hosts and /etc/hostname.
-	Hosts, Hostname string
+	// Hosts, Hostname and ResolvConf become the container's /etc/hosts,
+	// /etc/hostname and /etc/resolv.conf.
+	Hosts, Hostname, ResolvConf string
 	// Filesystem says whether the guest's kernel knows a filesystem type.
 	Filesystem func(name string) bool
 	// Device says whether the guest has a character device, such as /dev/fuse.
@@ -112,6 +113,9 @@ func mounts(l Layout) []specs.Mount {
 	return append(m,
 		specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: l.Hosts, Options: []string{"bind", "rprivate", "rw"}},
 		specs.Mount{Destination: "/etc/hostname", Type: "bind", Source: l.Hostname, Options: []string{"bind", "rprivate", "rw"}},
+		// Where the image has a symbolic link, its target is what is mounted
+		// over, and made if it does not exist.
+		specs.Mount{Destination: "/etc/resolv.conf", Type: "bind", Source: l.ResolvConf, Options: []string{"bind", "rprivate", "rw"}},
 	)
 }
 

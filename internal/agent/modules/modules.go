@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Load loads every NNN-name.ko of dir in lexical order and removes each file
-// after that, as an initrd's files are memory. A module that is loaded or
-// built in already is no error, and neither is a missing dir.
+// Load loads every NNN-name.ko of dir, and none of directories in it, in
+// lexical order and removes each file after that, as an initrd's files are
+// memory. A module that is loaded or built in already is no error, and neither
+// is a missing dir.
 func Load(dir string) (int, error) {
 	entries, err := os.ReadDir(dir) // sorted by name
 	if errors.Is(err, os.ErrNotExist) {

@@ -1,12 +1,11 @@
 //go:build linux
 
-// Package network prepares the guest's network: for now its loopback
-// interface, its name, and the files by which programs learn both.
+// Package network prepares what every guest has of a network: its loopback
+// interface, its name, and the files by which programs learn names.
 package network
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -53,19 +52,6 @@ func CheckHostname(name string) error {
 	for _, c := range name {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._", c) {
 			return fmt.Errorf("the host name %q is not possible: it may have letters, digits, '-', '.' and '_'", name)
-		}
-	}
-	return nil
-}
-
-// WriteFiles writes what become the container's /etc/hosts and /etc/hostname.
-func WriteFiles(hosts, hostname, name string) error {
-	content := "127.0.0.1\tlocalhost " + name + "\n" +
-		"::1\tlocalhost ip6-localhost ip6-loopback " + name + "\n" +
-		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
-	for _, f := range []struct{ path, content string }{{hosts, content}, {hostname, name + "\n"}} {
-		if err := os.WriteFile(f.path, []byte(f.content), 0o644); err != nil {
-			return fmt.Errorf("write the container's host files: %w", err)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@
 // nothing else.
 //
 // It serves CONNECT without authentication: whoever reaches its listener is
-// the host. It knows no transport; a listener's connections need CloseWrite
-// for the two directions to end one by one.
+// the host, which connects with socks5.MethodStream, so that half-close and
+// resets come through. Of other clients' connections the two directions end one
+// by one if they have CloseWrite. It knows no transport.
 package socks

@@ -10,7 +10,11 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+
+	"bake/internal/relay"
+	"bake/internal/socks5"
 )
 
 // serveSOCKS starts a server and returns its address.
@@ -129,20 +133,20 @@ func TestRefusals(t *testing.T) {
 	l.Close()
 	for what, c := range map[string]struct {
 		request []byte
-		want    reply
+		want    socks5.Reply
 	}{
-		"nobody listens":     {request(1, ipv4(127, 0, 0, 1), unused), replyRefused},
-		"another network":    {request(1, ipv4(192, 0, 2, 1), 80), replyNotAllowed},
-		"any address":        {request(1, ipv4(0, 0, 0, 0), 80), replyNotAllowed},
-		"another IPv6":       {request(1, ipv6("2001:db8::1"), 80), replyNotAllowed},
-		"another mapped":     {request(1, ipv6("::ffff:10.0.0.1"), 80), replyNotAllowed},
-		"a name":             {request(1, name("example.org"), 80), replyNotAllowed},
-		"no name":            {request(1, name(""), 80), replyNotAllowed},
-		"almost":             {request(1, name("localhost\x00"), 80), replyNotAllowed},
-		"BIND":               {request(2, ipv4(127, 0, 0, 1), 80), replyCommand},
-		"UDP ASSOCIATE":      {request(3, ipv4(127, 0, 0, 1), 80), replyCommand},
-		"unknown address":    {request(1, []byte{9}, 80), replyAddressType},
-		"version 4 in there": {[]byte{5, 1, 0, 4, 1, 0, 1, 127, 0, 0, 1, 0, 80}, replyFailure},
+		"nobody listens":     {request(1, ipv4(127, 0, 0, 1), unused), socks5.ReplyRefused},
+		"another network":    {request(1, ipv4(192, 0, 2, 1), 80), socks5.ReplyNotAllowed},
+		"any address":        {request(1, ipv4(0, 0, 0, 0), 80), socks5.ReplyNotAllowed},
+		"another IPv6":       {request(1, ipv6("2001:db8::1"), 80), socks5.ReplyNotAllowed},
+		"another mapped":     {request(1, ipv6("::ffff:10.0.0.1"), 80), socks5.ReplyNotAllowed},
+		"a name":             {request(1, name("example.org"), 80), socks5.ReplyNotAllowed},
+		"no name":            {request(1, name(""), 80), socks5.ReplyNotAllowed},
+		"almost":             {request(1, name("localhost\x00"), 80), socks5.ReplyNotAllowed},
+		"BIND":               {request(2, ipv4(127, 0, 0, 1), 80), socks5.ReplyCommand},
+		"UDP ASSOCIATE":      {request(3, ipv4(127, 0, 0, 1), 80), socks5.ReplyCommand},
+		"unknown address":    {request(1, []byte{9}, 80), socks5.ReplyAddressType},
+		"version 4 in there": {[]byte{5, 1, 0, 4, 1, 0, 1, 127, 0, 0, 1, 0, 80}, socks5.ReplyFailure},
 	} {
 		conn, got := dial(t, server, c.request)
 		if got != byte(c.want) {
@@ -211,6 +215,44 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
+// The host's own client gets a stream that tells ends from resets.
+func TestStream(t *testing.T) {
+	server := serveSOCKS(t)
+	connect := func(to netip.AddrPort) (*relay.Stream, error) {
+		c, err := net.Dial("tcp", server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return socks5.ConnectStream(context.Background(), c, socks5.Address{AddrPort: to})
+	}
+	s, err := connect(serveTCP(t, "tcp4", "127.0.0.1:0", echo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, _ = io.WriteString(s, "hello")
+	_ = s.CloseWrite()
+	if got, err := io.ReadAll(s); string(got) != "hello" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+
+	s, err = connect(serveTCP(t, "tcp4", "127.0.0.1:0", func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 1)) // or connecting itself may fail
+		_ = c.SetLinger(0)
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, _ = io.WriteString(s, "x")
+	if _, err := io.ReadAll(s); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after a reset: %v", err)
+	}
+	if _, err := connect(netip.MustParseAddrPort("192.0.2.1:80")); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("another network: %v", err)
+	}
+}
+
 func TestManyAtOnce(t *testing.T) {
 	server := serveSOCKS(t)
 	addr := serveTCP(t, "tcp4", "127.0.0.1:0", echo)
@@ -271,20 +313,6 @@ func TestServeReportsItsListener(t *testing.T) {
 	}
 }
 
-func TestWriteReply(t *testing.T) {
-	for addr, want := range map[netip.AddrPort]string{
-		{}: "\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00",
-		netip.MustParseAddrPort("127.0.0.1:8080"):          "\x05\x00\x00\x01\x7f\x00\x00\x01\x1f\x90",
-		netip.MustParseAddrPort("[::1]:80"):                "\x05\x00\x00\x04" + strings.Repeat("\x00", 15) + "\x01\x00\x50",
-		netip.MustParseAddrPort("[::ffff:127.0.0.1]:8080"): "\x05\x00\x00\x01\x7f\x00\x00\x01\x1f\x90",
-	} {
-		var b bytes.Buffer
-		if err := writeReply(&b, replySucceeded, addr); err != nil || b.String() != want {
-			t.Errorf("%v: %q, %v; want %q", addr, b.String(), err, want)
-		}
-	}
-}
-
 func FuzzReadRequest(f *testing.F) {
 	for _, r := range [][]byte{ipv4(127, 0, 0, 1), ipv6("::1"), name("localhost"), name("x.org"), {9}} {
 		f.Add(request(1, r, 80)[3:])
@@ -303,21 +331,6 @@ func FuzzReadRequest(f *testing.F) {
 		}
 		if used := len(b) - r.Len(); used > 4+1+255+2 {
 			t.Errorf("%x: %d bytes are read", b, used)
-		}
-	})
-}
-
-func FuzzNegotiate(f *testing.F) {
-	f.Add([]byte{5, 1, 0})
-	f.Add([]byte{5, 255})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var out bytes.Buffer
-		err := negotiate(struct {
-			io.Reader
-			io.Writer
-		}{bytes.NewReader(b), &out})
-		if err == nil && out.String() != "\x05\x00" {
-			t.Errorf("%x is answered with %q", b, out.String())
 		}
 	})
 }

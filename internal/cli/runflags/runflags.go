@@ -13,20 +13,27 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/payload"
+	"bake/internal/service/egress"
 	"bake/internal/service/forward"
+	"bake/internal/wgconf"
 )
 
 // Flags are the registered flags of one command.
 type Flags struct {
-	set *pflag.FlagSet
+	set     *pflag.FlagSet
+	network *Network
+	dns     dnsFlags
 
 	cpus                   int
 	memory, ephemeral      string
 	bootArgs, entrypoint   string
 	env, publish           []string
+	publishAll             bool
+	proxyProtocol          string
 	cwd                    string
 	uid, gid               uint32
 	hypervisor             string
+	proxy, wireGuard       string
 	stopTimeout, bootLimit string
 	tty, noTTY, verbose    bool
 }
@@ -51,7 +58,14 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.Uint32Var(&f.uid, "uid", 0, "user `id` in the container")
 	set.Uint32Var(&f.gid, "gid", 0, "group `id` in the container")
 	set.StringVar(&f.ephemeral, "ephemeral-disk-size", mib(def.EphemeralDiskMiB, app.DefaultEphemeralDiskMiB), "`size` of the disk for the container's changes, in MiB or with a unit")
-	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a TCP port: `[IP:]HOST:VM`, on 127.0.0.1 unless IP says otherwise")
+	f.network = RegisterNetwork(set)
+	f.dns.register(set)
+	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a port or a range of them: `[IP:][HOST:]VM[/udp]`, on 127.0.0.1 unless IP says otherwise")
+	set.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish the ports that the image exposes on free ports of 127.0.0.1")
+	set.StringVar(&f.proxyProtocol, "publish-proxy-protocol", "", "begin published TCP connections with a PROXY protocol header of this `version`, v1 or v2 (v2 if none is given)")
+	set.Lookup("publish-proxy-protocol").NoOptDefVal = "v2"
+	set.StringVar(&f.proxy, "proxy", "", "send all outbound TCP through the proxy at `URL` (socks5, socks5h, http or https), or that of the environment (env); BAKE_PROXY stands for it")
+	set.StringVar(&f.wireGuard, "wireguard-conf-file", "", "give the guest the WireGuard tunnel of this configuration `file`, as wg-quick reads it")
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
@@ -64,7 +78,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 // what came after --.
 func (f *Flags) Options(args []string) (app.Options, error) {
 	o := app.Options{
-		CPUs: f.cpus, Args: args, Env: f.env, Hypervisor: f.hypervisor, Verbose: f.verbose,
+		CPUs: f.cpus, Args: args, Env: f.env, Hypervisor: f.hypervisor, Verbose: f.verbose, PublishAll: f.publishAll,
 		DryRun: os.Getenv("BAKE_DRY_RUN") == "1", NoReboot: os.Getenv("BAKE_NO_REBOOT") == "1",
 	}
 	if f.cpus < 0 {
@@ -83,12 +97,23 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 	if o.BootTimeout, err = seconds(f.bootLimit); err != nil {
 		return o, fmt.Errorf("--boot-timeout: %w", err)
 	}
-	for _, p := range f.publish {
-		port, err := forward.Parse(p)
-		if err != nil {
+	if o.Network, err = f.network.Rules(); err != nil {
+		return o, err
+	}
+	o.Hostnet = f.network.wanted()
+	if err := f.dns.options(&o); err != nil {
+		return o, err
+	}
+	if err := f.published(&o); err != nil {
+		return o, err
+	}
+	if f.set.Changed("wireguard-conf-file") {
+		if o.WireGuard, err = wgconf.Load(f.wireGuard); err != nil {
 			return o, err
 		}
-		o.Publish = append(o.Publish, port)
+	}
+	if o.Proxy, err = f.parseProxy(); err != nil {
+		return o, err
 	}
 	switch {
 	case f.tty && f.noTTY:
@@ -104,6 +129,43 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 	set(f.set, "uid", &o.UID, f.uid)
 	set(f.set, "gid", &o.GID, f.gid)
 	return o, nil
+}
+
+// published reads the flags that are about ports.
+func (f *Flags) published(o *app.Options) error {
+	for _, p := range f.publish {
+		ports, err := forward.Parse(p)
+		if err != nil {
+			return err
+		}
+		if o.Publish = append(o.Publish, ports...); len(o.Publish) > forward.MaxPorts {
+			break // Check says it
+		}
+	}
+	if f.set.Changed("publish-proxy-protocol") {
+		var err error
+		if o.ProxyProtocol, err = forward.ParseProxyProtocol(f.proxyProtocol); err != nil {
+			return fmt.Errorf("--publish-proxy-protocol: %w", err)
+		}
+	}
+	return forward.Check(o.Publish)
+}
+
+// parseProxy reads --proxy or, without it, BAKE_PROXY, which keeps a password
+// out of the list of processes.
+func (f *Flags) parseProxy() (*egress.Proxy, error) {
+	if f.set.Changed("proxy") {
+		return egress.ParseProxy(f.proxy, os.Getenv)
+	}
+	env := os.Getenv("BAKE_PROXY")
+	if env == "" {
+		return nil, nil
+	}
+	p, err := egress.ParseProxy(env, os.Getenv)
+	if err != nil {
+		return nil, fmt.Errorf("the environment's BAKE_PROXY, which stands for --proxy: %w", err)
+	}
+	return p, nil
 }
 
 // set stores value if the user gave the flag, even with its zero value.

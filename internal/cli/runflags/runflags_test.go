@@ -1,6 +1,9 @@
 package runflags
 
 import (
+	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -10,6 +13,9 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/payload"
+	"bake/internal/policy"
+	"bake/internal/service/forward"
+	"bake/internal/wire"
 )
 
 func parse(t *testing.T, def payload.Defaults, args ...string) (*pflag.FlagSet, *Flags) {
@@ -41,13 +47,27 @@ func TestOptions(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	for arg, want := range map[string]string{
-		"--memory=x":              "--memory",
-		"--ephemeral-disk-size=0": "--ephemeral-disk-size",
-		"--cpus=-1":               "--cpus",
-		"--stop-timeout=-5s":      "--stop-timeout",
-		"--boot-timeout=soon":     "--boot-timeout",
-		"--publish=80":            "--publish",
-		"--tty --no-tty":          "contradict",
+		"--memory=x":                              "--memory",
+		"--ephemeral-disk-size=0":                 "--ephemeral-disk-size",
+		"--cpus=-1":                               "--cpus",
+		"--stop-timeout=-5s":                      "--stop-timeout",
+		"--boot-timeout=soon":                     "--boot-timeout",
+		"--publish=80:http":                       "--publish",
+		"-p 80:1 -p 80:2":                         "same port 80",
+		"-p 1-1000:1-1000 -p 5":                   "at most 1000",
+		"--publish-proxy-protocol=v3":             "--publish-proxy-protocol",
+		"--publish-proxy-protocol=":               "--publish-proxy-protocol",
+		"--tty --no-tty":                          "contradict",
+		"--allow-net=a/b":                         "--allow-net",
+		"--deny-net=a..b":                         "--deny-net",
+		"--allow-net=127.0.0.1":                   "--allow-host-loopback",
+		"--dns=dns.example":                       "--dns",
+		"--dns-search=a..b":                       "--dns-search",
+		"--dns-option=ndots:2#":                   "--dns-option",
+		"--add-host=db":                           "--add-host",
+		"--dns=::1 --dns=::1 --dns=::1 --dns=::1": "4 times",
+		"--proxy=ftp://x":                         "--proxy",
+		"--proxy=":                                "--proxy",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -56,9 +76,99 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
+func TestNetwork(t *testing.T) {
+	for args, want := range map[string]struct {
+		rules   policy.Rules
+		hostnet bool
+	}{
+		"":                                         {},
+		"--allow-net=a --allow-net b,c.d":          {},
+		"--allow-net=a --allow-net=*.b:1":          {rules: policy.Rules{Allow: []string{"a", "*.b:1"}}},
+		"--deny-net=a --disable-hostnet":           {rules: policy.Rules{Deny: []string{"a"}, Disabled: true}},
+		"--disable-hostnet=false":                  {hostnet: true},
+		"--allow-host-loopback":                    {rules: policy.Rules{HostLoopback: true}},
+		"--allow-host-loopback=false --deny-net=a": {rules: policy.Rules{Deny: []string{"a", "host.bake.internal"}}},
+	} {
+		_, f := parse(t, payload.Defaults{}, strings.Fields(args)...)
+		o, err := f.Options(nil)
+		if strings.Contains(args, ",") {
+			if err == nil {
+				t.Errorf("%s: is taken as %+v", args, o.Network)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(o.Network, want.rules) || o.Hostnet != want.hostnet {
+			t.Errorf("%s: %+v, %v, %v", args, o.Network, o.Hostnet, err)
+		}
+	}
+}
+
+func TestPublish(t *testing.T) {
+	_, f := parse(t, payload.Defaults{}, "-p", "8000-8001:80-81", "-p", "53/udp")
+	o, err := f.Options(nil)
+	if err != nil || len(o.Publish) != 3 || o.Publish[1].First != 8001 || o.Publish[2].Proto != forward.UDP || o.PublishAll || o.ProxyProtocol != forward.ProxyNone {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	for arg, want := range map[string]forward.ProxyProtocol{
+		"--publish-proxy-protocol": forward.ProxyV2, "--publish-proxy-protocol=v1": forward.ProxyV1, "--publish-proxy-protocol=v2": forward.ProxyV2,
+	} {
+		_, f := parse(t, payload.Defaults{}, arg, "-P")
+		if o, err := f.Options(nil); err != nil || o.ProxyProtocol != want || !o.PublishAll {
+			t.Errorf("%s: %+v, %v", arg, o, err)
+		}
+	}
+}
+
+func TestWireGuard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "office.conf")
+	if err := os.WriteFile(path, []byte("[Interface]\nPrivateKey = SKOslwyMv1Df2D0vxSWJo2IDUdHlpXfhYaj55ep3NVw=\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, f := parse(t, payload.Defaults{}, "--wireguard-conf-file", path)
+	o, err := f.Options(nil)
+	if err != nil || o.WireGuard == nil || o.WireGuard.Tunnel.Name != "office" {
+		t.Errorf("got %+v, %v", o.WireGuard, err)
+	}
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.WireGuard != nil {
+		t.Errorf("without the flag: %+v, %v", o.WireGuard, err)
+	}
+	for _, bad := range []string{"", path + ".not"} {
+		_, f := parse(t, payload.Defaults{}, "--wireguard-conf-file="+bad)
+		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "WireGuard configuration") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestProxy(t *testing.T) {
+	t.Setenv("BAKE_PROXY", "socks5h://user:secret@127.0.0.1:1080")
+	_, f := parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || !o.Proxy.ResolvesNames() {
+		t.Errorf("BAKE_PROXY: %v, %v", o.Proxy, err)
+	}
+	_, f = parse(t, payload.Defaults{}, "--proxy=socks5://127.0.0.1:1080")
+	if o, err := f.Options(nil); err != nil || o.Proxy == nil || o.Proxy.ResolvesNames() {
+		t.Errorf("--proxy: %v, %v", o.Proxy, err)
+	}
+	t.Setenv("BAKE_PROXY", "user:secret@127.0.0.1:1080")
+	_, f = parse(t, payload.Defaults{})
+	if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), "BAKE_PROXY") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a bad BAKE_PROXY: %v", err)
+	}
+	t.Setenv("BAKE_PROXY", "")
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.Proxy != nil {
+		t.Errorf("no proxy: %v, %v", o.Proxy, err)
+	}
+}
+
 // What bake run was given reaches the app as it was given.
 func TestArgsRoundTrip(t *testing.T) {
-	given := []string{"--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
+	given := []string{"--dns=192.0.2.53", "--dns=[2001:db8::53]:5353", "--dns-search=a.example", "--dns-search", "b.example", "--dns-option=ndots:2",
+		"--add-host=db:192.0.2.7", "--add-host=six:2001:db8::7", "--add-host=me:host-gateway",
+
+		"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
 	fs, f := parse(t, payload.Defaults{}, given...)
 	want, err := f.Options([]string{"c"})
 	if err != nil {
@@ -68,5 +178,26 @@ func TestArgsRoundTrip(t *testing.T) {
 	got, err := again.Options([]string{"c"})
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
+	}
+}
+
+func TestNames(t *testing.T) {
+	_, f := parse(t, payload.Defaults{}, "--dns=192.0.2.53", "--dns=[2001:db8::53]:5353", "--dns-search=.", "--dns-option=use-vc", "--add-host=db:::1", "--add-host=me:host-gateway")
+	o, err := f.Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353")}; !reflect.DeepEqual(o.DNS, want) {
+		t.Errorf("--dns: %v", o.DNS)
+	}
+	if !reflect.DeepEqual(o.DNSSearch, []string{"."}) || !reflect.DeepEqual(o.DNSOptions, []string{"use-vc"}) {
+		t.Errorf("--dns-search: %q, --dns-option: %q", o.DNSSearch, o.DNSOptions)
+	}
+	if want := []wire.HostEntry{{Name: "db", Addr: netip.IPv6Loopback()}, {Name: "me", Addr: netip.MustParseAddr("198.18.0.2")}}; !reflect.DeepEqual(o.AddHosts, want) {
+		t.Errorf("--add-host: %v", o.AddHosts)
+	}
+	_, f = parse(t, payload.Defaults{})
+	if o, err := f.Options(nil); err != nil || o.DNS != nil || o.DNSSearch != nil || o.DNSOptions != nil || o.AddHosts != nil {
+		t.Errorf("without flags: %+v, %v", o, err)
 	}
 }

@@ -83,9 +83,9 @@ func TestMachineOptions(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	steady, clock := `tsc=reliable no_timer_check `, `tsc_early_khz=\d{6,7} `
+	steady, clock := `lapic_timer_khz=1000000 tsc=reliable no_timer_check `, `tsc_early_khz=\d{6,7} `
 	if runtime.GOARCH != "amd64" {
-		steady, clock = "", ""
+		steady, clock = "lapic_timer_khz=1000000 ", ""
 	}
 	for _, tc := range []struct {
 		line, accel string
@@ -96,7 +96,7 @@ func TestCommandLine(t *testing.T) {
 		{"quiet", accelKVM, 4, `console=ttyS0 reboot=t panic=-1 quiet`},
 		{"quiet", accelTCG, 1, `console=ttyS0 reboot=t panic=-1 ` + steady + clock + `quiet`},
 		{"quiet", accelTCG, 2, `console=ttyS0 reboot=t panic=-1 ` + steady + clock + `quiet`},
-		{"console=hvc0 panic=5 reboot=k tsc_early_khz=1 tsc=unstable no_timer_check", accelTCG, 2, `console=hvc0 panic=5 reboot=k tsc_early_khz=1 tsc=unstable no_timer_check`},
+		{"console=hvc0 panic=5 reboot=k lapic_timer_khz=2 tsc_early_khz=1 tsc=unstable no_timer_check", accelTCG, 2, `console=hvc0 panic=5 reboot=k lapic_timer_khz=2 tsc_early_khz=1 tsc=unstable no_timer_check`},
 		{"tsc-early-khz=1", accelTCG, 1, `console=ttyS0 reboot=t panic=-1 ` + steady + `tsc-early-khz=1`},
 		{"a -- panic=3 b", accelKVM, 1, `console=ttyS0 reboot=t panic=-1 a -- panic=3 b`},
 		{`a="two  words"`, accelKVM, 1, `console=ttyS0 reboot=t panic=-1 a="two  words"`},

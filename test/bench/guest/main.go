@@ -1,8 +1,11 @@
 //go:build linux
 
-// Command guest is PID 1 of the guest that the transports are measured in. It
-// serves traffic on vsock, on a virtio-serial port and on QEMU's user network,
-// and does what the host orders over vsock.
+// Command guest is what runs in the guests that are measured. It serves traffic
+// on vsock and TCP and does what the host orders.
+//
+// As PID 1 it sets up the network, serves a virtio-serial port too, and takes
+// orders over vsock. As "guest container", in the container of an app, it takes
+// them on its standard input.
 package main
 
 import (
@@ -13,6 +16,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -25,6 +29,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "container" {
+		if err := contained(); err != nil {
+			fmt.Fprintln(os.Stderr, "guest:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := live(); err != nil {
 		fmt.Println("guest:", err)
 	}
@@ -43,6 +54,46 @@ func live() error {
 		return err
 	}
 	go serveSerial(serial)
+	if err := listen(); err != nil {
+		return err
+	}
+	orders, err := vsock.Dial(wire.HostCID, traffic.PortOrders, nil)
+	if err != nil {
+		return err
+	}
+	return obey(orders)
+}
+
+// contained ends with the orders: who gives them is the app.
+func contained() error {
+	if err := vsockNode(); err != nil {
+		return err
+	}
+	if err := listen(); err != nil {
+		return err
+	}
+	return obey(struct {
+		io.Reader
+		io.Writer
+	}{os.Stdin, os.Stdout})
+}
+
+// vsockNode makes /dev/vsock, which a container has not: programs ask it for
+// the guest's CID.
+func vsockNode() error {
+	text, err := os.ReadFile("/sys/class/misc/vsock/dev")
+	if err != nil {
+		return fmt.Errorf("find the vsock device: %w", err)
+	}
+	var major, minor uint32
+	if _, err := fmt.Sscanf(string(text), "%d:%d", &major, &minor); err != nil {
+		return fmt.Errorf("read the number of the vsock device: %w", err)
+	}
+	return unix.Mknod("/dev/vsock", unix.S_IFCHR|0o600, int(unix.Mkdev(major, minor)))
+}
+
+// listen serves traffic on vsock and on TCP.
+func listen() error {
 	vl, err := vsock.Listen(traffic.PortGuest, nil)
 	if err != nil {
 		return err
@@ -53,11 +104,7 @@ func live() error {
 		return err
 	}
 	go serve(tl)
-	orders, err := vsock.Dial(wire.HostCID, traffic.PortOrders, nil)
-	if err != nil {
-		return err
-	}
-	return obey(orders)
+	return nil
 }
 
 func setUpNetwork() error {
@@ -112,11 +159,11 @@ func serve(ln net.Listener) {
 	}
 }
 
-// report says on the console what went wrong. A stream that the host broke off
-// is in the host's figures.
+// report says what went wrong. A stream that the host broke off is in the
+// host's figures.
 func report(err error) {
 	if err != nil && !errors.Is(err, unix.ECONNRESET) {
-		fmt.Println("guest:", err)
+		fmt.Fprintln(os.Stderr, "guest:", err)
 	}
 }
 
@@ -141,6 +188,54 @@ func obey(rw io.ReadWriter) error {
 }
 
 func do(o traffic.Order) (r traffic.Result, err error) {
+	switch o.Op {
+	case traffic.OrderFlood:
+		r.Flow, err = flood(o)
+		return r, err
+	case traffic.OrderCollect:
+		r.Flow, err = collect(o)
+		return r, err
+	case traffic.OrderResolve:
+		r.Times, err = traffic.Resolve(o.Address, o.Name, int(o.Count))
+		return r, err
+	case traffic.OrderRun:
+		out, err := exec.Command(o.Command[0], o.Command[1:]...).CombinedOutput()
+		if err != nil {
+			return r, fmt.Errorf("%v: %w\n%s", o.Command, err, out)
+		}
+		r.Output = string(out)
+		return r, nil
+	case traffic.OrderStart:
+		cmd := exec.Command(o.Command[0], o.Command[1:]...)
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		return r, cmd.Start() // it ends with the container
+	}
+	return overStreams(o)
+}
+
+func flood(o traffic.Order) (f traffic.Flow, err error) {
+	conn, err := net.Dial("udp", o.Address)
+	if err != nil {
+		return f, err
+	}
+	defer conn.Close()
+	return traffic.Flood(conn, o.Size, o.Length)
+}
+
+func collect(o traffic.Order) (f traffic.Flow, err error) {
+	conn, err := net.Dial("udp", o.Address)
+	if err != nil {
+		return f, err
+	}
+	defer conn.Close()
+	if err := traffic.Ask(conn, o.Size, o.Length); err != nil {
+		return f, err
+	}
+	return traffic.Collect(conn)
+}
+
+// overStreams does what is done on one stream or many.
+func overStreams(o traffic.Order) (r traffic.Result, err error) {
 	dial, err := dialer(o)
 	if err != nil {
 		return r, err
@@ -192,6 +287,8 @@ func dialer(o traffic.Order) (traffic.Dial, error) {
 	case traffic.Slirp:
 		address := net.JoinHostPort(traffic.NetHost, fmt.Sprint(o.TCPPort))
 		return func() (io.ReadWriteCloser, error) { return net.DialTimeout("tcp", address, dialTime) }, nil
+	case traffic.TCP:
+		return func() (io.ReadWriteCloser, error) { return net.DialTimeout("tcp", o.Address, dialTime) }, nil
 	}
 	return nil, fmt.Errorf("the guest cannot dial over %q", o.Transport)
 }

@@ -1,6 +1,6 @@
-// Package traffic loads a stream transport and times it: bytes in one
-// direction, one byte back and forth, connections one after the other and all
-// at once. Either end can be the client, which asks and holds the clock, and
+// Package traffic loads a transport and times it: bytes in one direction, one
+// byte back and forth, connections one after the other and all at once, and
+// datagrams as fast as they go. Either end can be the client, which asks and holds the clock, and
 // the same code runs on both. It knows nothing of what the streams run over.
 //
 // A client sends a request of 9 bytes, an operation and a big-endian count,

@@ -22,6 +22,7 @@ const (
 	VSock  = "vsock"
 	Serial = "serial"
 	Slirp  = "slirp"
+	TCP    = "tcp" // to the Address of an Order
 )
 
 // The operations of an [Order]: the functions of this package, with the guest
@@ -33,6 +34,12 @@ const (
 	OrderConnect  = "connect"
 	OrderCrowd    = "crowd"
 	OrderPowerOff = "poweroff"
+
+	OrderFlood   = "flood"   // Flood to Address
+	OrderCollect = "collect" // Collect from Address
+	OrderResolve = "resolve" // Resolve at Address
+	OrderRun     = "run"     // Command, to its end
+	OrderStart   = "start"   // Command, in the background
 )
 
 // An Order tells a guest what to do. Orders and results are JSON values that
@@ -42,13 +49,21 @@ type Order struct {
 	Transport string // VSock or Slirp
 	TCPPort   int    // where the host's Serve listens on 127.0.0.1
 	Count     int64  // bytes, rounds or connections
+
+	Address string        // host:port of the other end
+	Size    int           // of a datagram, in bytes
+	Length  time.Duration // of a flood
+	Name    string        // to resolve
+	Command []string
 }
 
 // A Result is what became of an Order.
 type Result struct {
 	Error  string          // why it could not be done
 	Took   time.Duration   // of all but pingpong
-	Times  []time.Duration // of pingpong
+	Times  []time.Duration // of pingpong and resolve
+	Flow   Flow            // of flood and collect
+	Output string          // of run
 	Failed int             // streams of crowd
 	Reason string          // why the first of these failed
 }

@@ -208,6 +208,32 @@ func Crowd(dial Dial, count int) (time.Duration, []error) {
 	return took, failed
 }
 
+// Chorus plays [PingPong] on many streams at once, rounds times on each, and
+// returns how long all of it took once the streams were open.
+func Chorus(dial Dial, streams, rounds int) (time.Duration, error) {
+	open := make([]io.ReadWriteCloser, 0, streams)
+	defer func() {
+		for _, rw := range open {
+			rw.Close()
+		}
+	}()
+	for range streams {
+		rw, err := dial()
+		if err != nil {
+			return 0, err
+		}
+		open = append(open, rw)
+	}
+	errs := make([]error, streams)
+	began := time.Now()
+	var wg sync.WaitGroup
+	for i, rw := range open {
+		wg.Go(func() { _, errs[i] = PingPong(rw, rounds) })
+	}
+	wg.Wait()
+	return time.Since(began), errors.Join(errs...)
+}
+
 func touch(rw io.ReadWriter) error {
 	if _, err := PingPong(rw, 1); err != nil {
 		return err

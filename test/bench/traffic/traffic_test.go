@@ -60,6 +60,9 @@ func TestManyStreams(t *testing.T) {
 	if _, err := Connect(dial, 20); err != nil {
 		t.Error(err)
 	}
+	if _, err := Chorus(dial, 10, 20); err != nil {
+		t.Error(err)
+	}
 	if _, failed := Crowd(dial, 50); len(failed) > 0 {
 		t.Errorf("%d of 50 failed, the first: %v", len(failed), failed[0])
 	}
@@ -72,6 +75,9 @@ func TestFailuresAreCounted(t *testing.T) {
 	}
 	if _, failed := Crowd(refuse, 7); len(failed) != 7 {
 		t.Errorf("Crowd counts %d failures of 7", len(failed))
+	}
+	if _, err := Chorus(refuse, 3, 1); err == nil {
+		t.Error("Chorus says nothing of a refused connection")
 	}
 	a, b := net.Pipe()
 	go func() { a.Write(make([]byte, 9)); a.Close() }()

@@ -1,0 +1,58 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"bake/internal/agent/datagram"
+	"bake/internal/agent/hostnet"
+	"bake/internal/agent/link"
+	"bake/internal/socks5"
+	"bake/internal/wire"
+)
+
+// setUpHostnet makes the guest's way out and takes datagrams of published
+// ports. Both last as long as the guest.
+func (a *agent) setUpHostnet(ctx context.Context) error {
+	m := a.manifest
+	if !m.Datagrams {
+		return nil
+	}
+	datagrams, err := datagram.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return link.Dial(ctx, wire.PortUDP) })
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-datagrams.Done()
+		if err := datagrams.Err(); err != nil {
+			a.warn("the guest's UDP does not work any more: %v", err)
+		}
+	}()
+	if m.Network == nil {
+		return nil
+	}
+	h, err := hostnet.Start(ctx, m.Network, hostnet.Options{DialTCP: dialTCP, Datagrams: datagrams})
+	if err != nil {
+		return fmt.Errorf("set up the guest's network: %w", err)
+	}
+	datagrams.Receive(h.Deliver)
+	return nil
+}
+
+// dialTCP has the host connect. What it returns is a stream in relay's frames.
+func dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	conn, err := link.Dial(ctx, wire.PortSOCKS)
+	if err != nil {
+		return nil, err
+	}
+	// The stream that this makes has read nothing yet, so hostnet can have the
+	// connection itself.
+	if _, err := socks5.ConnectStream(ctx, conn, socks5.Address{AddrPort: to}); err != nil {
+		return nil, err
+	}
+	return conn, nil
+}

@@ -29,8 +29,14 @@ const patience = 10 * time.Second
 
 // A tcpService has the host connect for each connection that the guest opens.
 type tcpService struct {
-	h         *Hostnet
-	dial      func(context.Context, netip.AddrPort) (net.Conn, error)
+	h      *Hostnet
+	dial   func(context.Context, netip.AddrPort) (net.Conn, error)
+	failed func(error)
+	// What follows is there from the guest's first TCP packet on: a netstack
+	// costs a guest that has no use for it time before its first output.
+	started   bool
+	link      *link
+	stack     *stack.Stack
 	forwarder *tcp.Forwarder
 
 	// What tests make smaller.
@@ -53,10 +59,56 @@ type attempt struct {
 	silent *time.Timer // ends the attempt when the guest has given it up
 }
 
-func newTCPService(h *Hostnet, dial func(context.Context, netip.AddrPort) (net.Conn, error)) *tcpService {
-	t := &tcpService{h: h, dial: dial, maxConns: MaxConns, patience: patience, attempts: map[stack.TransportEndpointID]*attempt{}}
-	t.forwarder = tcp.NewForwarder(h.stack, receiveBuffer, MaxConns, t.accept)
-	return t
+func newTCPService(h *Hostnet, o Options) *tcpService {
+	return &tcpService{
+		h: h, dial: o.DialTCP, failed: o.Failed, maxConns: MaxConns, patience: patience,
+		attempts: map[stack.TransportEndpointID]*attempt{},
+	}
+}
+
+// dispatcher is what takes the guest's packets, or nil if there is no TCP. It
+// is for the receiver alone.
+func (t *tcpService) dispatcher() stack.NetworkDispatcher {
+	if !t.started {
+		t.started = true
+		if err := t.start(); err != nil && t.failed != nil {
+			t.failed(err)
+		}
+	}
+	if t.stack == nil {
+		return nil
+	}
+	if d := t.link.dispatcher.Load(); d != nil {
+		return *d
+	}
+	return nil
+}
+
+func (t *tcpService) start() error {
+	t.link = &link{device: t.h.device}
+	s, err := newStack(t.link, t.h.network.IPv6.IsValid())
+	if err != nil {
+		return err
+	}
+	t.stack = s
+	t.forwarder = tcp.NewForwarder(s, receiveBuffer, MaxConns, t.accept)
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, t.handle)
+	return nil
+}
+
+// abort ends all connections, and destroy what is left. The receiver has ended
+// before.
+func (t *tcpService) abort() {
+	if t.stack != nil {
+		t.stack.Close()
+	}
+}
+
+func (t *tcpService) destroy() {
+	if t.stack != nil {
+		t.stack.Destroy()
+		t.stack = nil
+	}
 }
 
 // handle sees each packet that belongs to no connection.

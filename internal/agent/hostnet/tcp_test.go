@@ -427,7 +427,7 @@ func TestManyConnectionsLeaveNothing(t *testing.T) {
 		eventually(t, "all connections end", func() bool { return conns(r) == 0 })
 		eventually(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= before })
 		eventually(t, "netstack forgets the connections", func() bool {
-			return r.h.stack.Stats().TCP.CurrentConnected.Value() == 0
+			return r.h.tcp.stack.Stats().TCP.CurrentConnected.Value() == 0
 		})
 	})
 }

@@ -35,7 +35,10 @@ func (a *agent) setUpHostnet(ctx context.Context) error {
 	if m.Network == nil {
 		return nil
 	}
-	h, err := hostnet.Start(ctx, m.Network, hostnet.Options{DialTCP: dialTCP, Datagrams: datagrams})
+	h, err := hostnet.Start(ctx, m.Network, hostnet.Options{
+		DialTCP: dialTCP, Datagrams: datagrams,
+		Failed: func(err error) { a.warn("the guest's TCP does not work: %v", err) },
+	})
 	if err != nil {
 		return fmt.Errorf("set up the guest's network: %w", err)
 	}

@@ -37,6 +37,7 @@
 //	pid NAME VAR                 sets VAR to the process ID
 //	programs APP                 makes an app of a Debian with what users of the
 //	                             network have: curl, dig, nginx, python3, ...
+//	compile FILE PACKAGE TAGS    makes a program of the package's tests
 //	network                      puts all programs that are started from then on
 //	                             into a network namespace, see network_test.go
 //

@@ -53,6 +53,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +221,12 @@ func (l *lab) setup(env *testscript.Env) error {
 		}
 		env.Setenv(key, port)
 	}
+	// An address of the loopback on which nobody else has ports.
+	port, err := strconv.Atoi(env.Getenv("PORT1"))
+	if err != nil {
+		return err
+	}
+	env.Setenv("LOOPBACK", fmt.Sprintf("127.44.%d.%d", port>>8, port&0xff))
 	return nil
 }
 

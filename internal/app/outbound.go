@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"bake/internal/service/dns"
 	"bake/internal/service/egress"
@@ -30,7 +32,7 @@ type outbound struct {
 func newOutbound(pl *plan, o Options, log func(format string, args ...any)) *outbound {
 	out := &outbound{network: pl.manifest.Network, log: log}
 	gate := egress.Options{
-		Network: pl.manifest.Network, Policy: pl.policy, Proxy: o.Proxy, Lookup: lookup,
+		Network: pl.manifest.Network, Policy: pl.policy, Proxy: o.Proxy, Lookup: lookup(o),
 		Log: func(line string) { log("%s", line) },
 	}
 	resolver := dns.Options{Log: log, Denied: func(err error) { out.gate.Refused(err) }}
@@ -44,10 +46,32 @@ func newOutbound(pl *plan, o Options, log func(format string, args ...any)) *out
 	return out
 }
 
-// lookup is for names that the guest dials without having asked for their
-// addresses.
-func lookup(ctx context.Context, name string) ([]netip.Addr, error) {
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+// lookup resolves names that the guest connects to without having their
+// addresses, as its resolver would.
+func lookup(o Options) func(context.Context, string) ([]netip.Addr, error) {
+	resolver := net.Resolver{}
+	if len(o.DNS) > 0 {
+		resolver.PreferGo = true
+		next := atomic.Uint32{}
+		resolver.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			// The resolver tries again when one fails, and gets the next.
+			server := o.DNS[int(next.Add(1)-1)%len(o.DNS)]
+			var d net.Dialer
+			return d.DialContext(ctx, network, server.String())
+		}
+	}
+	return func(ctx context.Context, name string) ([]netip.Addr, error) {
+		var given []netip.Addr
+		for _, h := range o.AddHosts {
+			if strings.EqualFold(strings.TrimSuffix(h.Name, "."), name) {
+				given = append(given, h.Addr)
+			}
+		}
+		if given != nil {
+			return given, nil
+		}
+		return resolver.LookupNetIP(ctx, "ip", name)
+	}
 }
 
 // serve listens on the guest's way out until ctx ends. The published UDP ports

@@ -40,9 +40,9 @@ type GuestMessage struct {
 	Message     string `json:"message,omitempty"`
 	// Again says, with GuestFailed, that nothing of the container has run and
 	// that another boot may well get further.
-	Again bool `json:"again,omitempty"`
-	Agent       string `json:"agent,omitempty"`
-	Kernel      string `json:"kernel,omitempty"`
+	Again  bool   `json:"again,omitempty"`
+	Agent  string `json:"agent,omitempty"`
+	Kernel string `json:"kernel,omitempty"`
 }
 
 // The types of [HostMessage].

@@ -42,7 +42,7 @@ main() {
 	hash=$({
 		cd "$here"
 		echo "$arch $package $version"
-		sha256sum common.config "$karch.config" check-symbols.sh compile.sh
+		sha256sum common.config "$karch.config" check-symbols.sh compile.sh patches/*.patch
 	} | sha256sum | cut -c1-32)
 	bundle=$store/$hash
 

@@ -2,8 +2,8 @@
 # compile.sh ARCH SOURCE-TARBALL SOURCE-VERSION WORK OUT
 #
 # The recipe of the guest kernel: unpacks the source into WORK, configures and compiles it for ARCH (amd64 or
-# arm64) and leaves a kernel bundle in OUT. Everything that decides the result is in this file, in the fragments
-# and in check-symbols.sh; build.sh hashes these to name the result, and keeps caching and progress to itself.
+# arm64) and leaves a kernel bundle in OUT. Everything that decides the result is in this file, in the fragments,
+# the patches and check-symbols.sh; build.sh hashes these to name the result, and keeps caching and progress to itself.
 #
 # The same inputs give the same bytes: build time, user, host and number are fixed, and the tree is compiled
 # in place so that no path of this machine is part of the command lines.
@@ -34,6 +34,10 @@ unset MAKEFLAGS MFLAGS MAKELEVEL CFLAGS LDFLAGS KCFLAGS KCPPFLAGS LOCALVERSION
 echo "== unpacking $tarball"
 mkdir -p "$work/linux" "$out"
 tar -xf "$tarball" -C "$work/linux" --strip-components=1 --no-same-owner
+for p in "$here"/patches/*.patch; do
+	echo "== applying ${p##*/}"
+	patch -d "$work/linux" -p1 -i "$p"
+done
 
 echo "== configuring"
 cat "${fragments[@]}" >"$work/all.config"
@@ -54,15 +58,17 @@ chmod 0644 "$out/$image"
 install -m 0644 .config "$out/config"
 install -m 0644 COPYING "$out/COPYING"
 install -m 0644 LICENSES/preferred/GPL-2.0 "$out/GPL-2.0"
+install -m 0644 "$here"/patches/*.patch "$out"
 cat >"$out/SOURCE" <<NOTE
 Linux $release for $arch, compiled by bake with $("${prefix}gcc" --version | head -n1).
 
-Source: the Debian package linux-source-6.12, version $version, unmodified.
+Source: the Debian package linux-source-6.12, version $version, with the patches
+        (*.patch) beside this file.
         https://snapshot.debian.org/package/linux/$version/
 Configuration: the file "config" beside this one.
 
 Linux is licensed under the GNU General Public License, version 2 (COPYING, GPL-2.0). Whoever passes this
-binary on has to offer that source and that configuration with it.
+binary on has to offer that source, the patches and that configuration with it.
 NOTE
 
 sha=$(sha256sum "$out/$image" | cut -d' ' -f1)

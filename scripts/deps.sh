@@ -15,7 +15,7 @@ packages() {
 		cross "${1#runc-}" "$native" --libc
 		;;
 	kernel-amd64 | kernel-arm64)
-		echo linux-source-6.12 make gcc libc6-dev flex bison bc libelf-dev libssl-dev xz-utils kmod cpio
+		echo linux-source-6.12 make gcc libc6-dev flex bison bc libelf-dev libssl-dev xz-utils kmod cpio patch
 		cross "${1#kernel-}" "$native"
 		;;
 	demo)

@@ -5,6 +5,8 @@ package test
 import (
 	"encoding/base64"
 	"fmt"
+	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -40,6 +42,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"pid":      cmdPID,
 		"programs": cmdPrograms,
 		"network":  cmdNetwork,
+		"compile":  cmdCompile,
 	}
 	out := map[string]func(*testscript.TestScript, bool, []string){}
 	for name, f := range commands {
@@ -226,6 +229,17 @@ func shellIn(ts *testscript.TestScript, name, line string) shellEnd {
 	}
 	at := strings.LastIndex(out, "\n"+mark)
 	return shellEnd{out[:at], strings.TrimSpace(out[at+1+len(mark):])}
+}
+
+// compile FILE PACKAGE TAGS
+func cmdCompile(ts *testscript.TestScript, args []string) {
+	need(ts, args, 3, "compile FILE PACKAGE TAGS")
+	cmd := exec.Command("go", "test", "-c", "-trimpath", "-o", ts.MkAbs(args[0]), "-tags", args[2], args[1])
+	cmd.Dir = sourceDir()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("compile the tests of %s: %v\n%s", args[1], err, out)
+	}
 }
 
 func cmdPID(ts *testscript.TestScript, args []string) {

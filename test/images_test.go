@@ -268,7 +268,7 @@ func makeImages(probePath string) (map[string]v1.Image, error) {
 			WorkingDir: "/srv/made for this",
 			User:       "app",
 			// The app does not publish it by itself.
-			ExposedPorts: map[string]struct{}{"8080/tcp": {}},
+			ExposedPorts: map[string]struct{}{"8080/tcp": {}, "8081-8082/tcp": {}, "8080/udp": {}, "9/sctp": {}},
 			StopSignal:   "SIGUSR1",
 			Labels:       map[string]string{"org.opencontainers.image.title": "configured"},
 		}, [][]file{base}},

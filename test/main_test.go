@@ -37,6 +37,7 @@
 //	pid NAME VAR                 sets VAR to the process ID
 //	programs APP                 makes an app of a Debian with what users of the
 //	                             network have: curl, dig, nginx, python3, ...
+//	compile FILE PACKAGE TAGS    makes a program of the package's tests
 //	network                      puts all programs that are started from then on
 //	                             into a network namespace, see network_test.go
 //
@@ -52,6 +53,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -219,6 +221,12 @@ func (l *lab) setup(env *testscript.Env) error {
 		}
 		env.Setenv(key, port)
 	}
+	// An address of the loopback on which nobody else has ports.
+	port, err := strconv.Atoi(env.Getenv("PORT1"))
+	if err != nil {
+		return err
+	}
+	env.Setenv("LOOPBACK", fmt.Sprintf("127.44.%d.%d", port>>8, port&0xff))
 	return nil
 }
 

@@ -39,6 +39,7 @@ type agent struct {
 	manifest *wire.BootManifest
 	received time.Time // when the manifest arrived
 	streams  streams
+	wayOut   chan error // beginHostnet's
 	step     atomic.Pointer[string]
 }
 
@@ -78,11 +79,12 @@ func (a *agent) steps() []step {
 		{"find the timer", a.findTimer},
 		{"read the boot manifest", a.readManifest},
 		{"set the clock", a.setClock},
+		{"begin to open the way out", a.beginHostnet},
 		{"mount the image", func(ctx context.Context) error { return mounts.MountImage(ctx, a.manifest.Rootfs) }},
 		{"mount the ephemeral disk", func(ctx context.Context) error { return mounts.MountEphemeral(ctx, a.manifest.Ephemeral) }},
 		{"mount the overlay", func(context.Context) error { return mounts.MountOverlay() }},
 		{"set up the network", a.setUpNetwork},
-		{"open the way out", a.setUpHostnet},
+		{"open the way out", a.finishHostnet},
 		{"set up WireGuard", a.setUpWireGuard},
 		{"set the kernel's parameters", a.setParameters},
 		{"open the way in for published ports", a.servePorts},

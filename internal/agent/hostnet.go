@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"bake/internal/agent/datagram"
 	"bake/internal/agent/hostnet"
@@ -14,6 +15,27 @@ import (
 	"bake/internal/socks5"
 	"bake/internal/wire"
 )
+
+// beginHostnet has setUpHostnet done beside the steps that wait for the disks.
+func (a *agent) beginHostnet(ctx context.Context) error {
+	a.wayOut = make(chan error, 1)
+	go func() {
+		before := time.Now()
+		err := a.protect(func() error { return a.setUpHostnet(ctx) })
+		a.log.verbose("the way out took %v", time.Since(before).Round(10*time.Microsecond))
+		a.wayOut <- err
+	}()
+	return nil
+}
+
+func (a *agent) finishHostnet(ctx context.Context) error {
+	select {
+	case err := <-a.wayOut:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // setUpHostnet makes the guest's way out and takes datagrams of published
 // ports. Both last as long as the guest.
@@ -35,7 +57,10 @@ func (a *agent) setUpHostnet(ctx context.Context) error {
 	if m.Network == nil {
 		return nil
 	}
-	h, err := hostnet.Start(ctx, m.Network, hostnet.Options{DialTCP: dialTCP, Datagrams: datagrams})
+	h, err := hostnet.Start(ctx, m.Network, hostnet.Options{
+		DialTCP: dialTCP, Datagrams: datagrams,
+		Failed: func(err error) { a.warn("the guest's TCP does not work: %v", err) },
+	})
 	if err != nil {
 		return fmt.Errorf("set up the guest's network: %w", err)
 	}

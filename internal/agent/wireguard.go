@@ -9,6 +9,7 @@ import (
 
 	"bake/internal/agent/modules"
 	"bake/internal/agent/wireguard"
+	"bake/internal/wire"
 )
 
 // wireGuardModules are those that nothing but a tunnel needs, of kernels that
@@ -31,7 +32,17 @@ func (a *agent) setUpWireGuard(ctx context.Context) error {
 	}
 	// It lasts as long as the guest.
 	_, err := wireguard.Start(ctx, w, wireguard.Options{
-		Network: a.manifest.Network, Hosts: a.manifest.Hosts, Warn: a.warn, Log: a.log.verbose,
+		Network: a.manifest.Network, Hosts: a.manifest.Hosts, Warn: a.tell, Log: a.log.verbose,
 	})
 	return err
+}
+
+// tell tells the user, with --verbose or without, of something that was asked
+// for and does not work, or not yet.
+func (a *agent) tell(format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	a.log.always("%s", message)
+	if err := a.control.Load().send(wire.GuestMessage{Type: wire.GuestWarning, Message: message}); err != nil {
+		a.log.always("%v", err)
+	}
 }

@@ -109,7 +109,7 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 	if !pl.policy.Disabled() {
 		pl.manifest.Network = wire.DefaultNetwork(ipv6)
 	}
-	if err := pl.addWireGuard(o.WireGuard); err != nil {
+	if err := pl.addWireGuard(o.WireGuard, o.Proxy); err != nil {
 		return nil, err
 	}
 	return pl, nil

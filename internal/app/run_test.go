@@ -332,6 +332,20 @@ func started(t *testing.T, m payload.Manifest, o Options, guest func(a *agent, s
 	})
 }
 
+// A warning is shown without --verbose too, and cannot drive the terminal.
+func TestWarningOfTheGuest(t *testing.T) {
+	r := runWatched(t, payload.Manifest{}, Options{}, make(chan os.Signal), func(ctx context.Context, vm *fake.Machine, stderr *live) {
+		a := boot(t, vm)
+		a.say(wire.GuestMessage{Type: wire.GuestLog, Message: "a detail"})
+		a.say(wire.GuestMessage{Type: wire.GuestWarning, Message: "no such \x1b[31mname"})
+		stderr.wait("name")
+		a.end(wire.GuestMessage{Type: wire.GuestExit})
+	})
+	if r.err != nil || r.code != 0 || strings.Contains(r.stderr, "detail") || strings.Contains(r.stderr, "\x1b") || !strings.Contains(r.stderr, "bake: guest: no such") {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestStopSignalThenKill(t *testing.T) {
 	m := payload.Manifest{Process: payload.Process{StopSignal: "SIGQUIT"}}
 	r := started(t, m, Options{StopTimeout: time.Millisecond}, func(a *agent, signals chan<- os.Signal) {

@@ -78,6 +78,8 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 				if s.options.Verbose {
 					warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
 				}
+			case wire.GuestWarning:
+				warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
 			case wire.GuestExit, wire.GuestFailed:
 				return s.finish(ctx, m, gone)
 			}

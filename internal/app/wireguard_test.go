@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"bake/internal/policy"
+	"bake/internal/service/egress"
 	"bake/internal/wgconf"
 	"bake/internal/wire"
 )
@@ -27,10 +28,10 @@ func TestPlanHasTheTunnel(t *testing.T) {
 	}
 	pl := tunnelPlan(t, wire.DefaultNetwork(false), policy.Rules{})
 	host := wire.Resolver{Nameservers: []netip.Addr{pl.manifest.Network.HostIPv4}}
-	if err := pl.addWireGuard(nil); err != nil || pl.manifest.WireGuard != nil || !reflect.DeepEqual(pl.resolver(host), host) {
+	if err := pl.addWireGuard(nil, nil); err != nil || pl.manifest.WireGuard != nil || !reflect.DeepEqual(pl.resolver(host), host) {
 		t.Errorf("without a tunnel: %+v, %v", pl.manifest, err)
 	}
-	if err := pl.addWireGuard(c); err != nil {
+	if err := pl.addWireGuard(c, nil); err != nil {
 		t.Fatal(err)
 	}
 	if w := pl.manifest.WireGuard; w == nil || w.Name != "office" || len(w.Peers) != 1 {
@@ -69,7 +70,7 @@ func TestPlanRefusesTheTunnel(t *testing.T) {
 			t.Fatal(err)
 		}
 		pl := tunnelPlan(t, tt.network, tt.rules)
-		err = pl.addWireGuard(c)
+		err = pl.addWireGuard(c, nil)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) || (pl.manifest.WireGuard == nil) != (err != nil) {
 			t.Errorf("%+v: %v, want %q", tt.rules, err, tt.want)
 		}
@@ -83,4 +84,30 @@ func tunnelPlan(t *testing.T, n *wire.Network, r policy.Rules) *plan {
 		t.Fatal(err)
 	}
 	return &plan{manifest: wire.BootManifest{Network: n}, policy: p}
+}
+
+// A tunnel does not go around a proxy, but to the host it may.
+func TestTunnelBesideProxy(t *testing.T) {
+	for _, tt := range []struct{ proxy, endpoint, want string }{
+		{"socks5://192.0.2.9", "192.0.2.1:51820", "--proxy"},
+		{"socks5://192.0.2.9", "vpn.example:51820", "--proxy"},
+		{"http://192.0.2.9", "vpn.example:51820", "--proxy"},
+		{"http://192.0.2.9", wire.HostName + ":51820", ""},
+		{"env", "192.0.2.1:51820", ""},
+		{"env", "192.0.2.2:51820", "--proxy"},
+	} {
+		env := map[string]string{"HTTPS_PROXY": "http://192.0.2.9", "NO_PROXY": "192.0.2.1"}
+		proxy, err := egress.ParseProxy(tt.proxy, func(key string) string { return env[key] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := wgconf.Parse("office.conf", []byte(strings.Replace(testTunnel, "192.0.2.1:51820", tt.endpoint, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = tunnelPlan(t, wire.DefaultNetwork(false), policy.Rules{HostLoopback: true}).addWireGuard(c, proxy)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s to %s: %v, want %q", tt.proxy, tt.endpoint, err, tt.want)
+		}
+	}
 }

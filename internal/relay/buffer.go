@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize is what one read and one write move at most: a whole packet of
-// Linux's vsock (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE, include/linux/virtio_vsock.h),
-// its frame's length included.
-const bufferSize = 64 << 10
+// bufferSize is what one read and one write move at most: what fits a packet
+// of Linux's vsock (64 KiB, VIRTIO_VSOCK_MAX_PKT_BUF_SIZE,
+// include/linux/virtio_vsock.h), its frame's length included, and a segment of
+// the guest's network interface, whose MTU is as large.
+const bufferSize = 65000
 
 type buffer [bufferSize]byte
 

@@ -54,7 +54,7 @@ type Policy struct {
 	// loopback interface, and Name for names that are to be looked up.
 	Addr func(netip.AddrPort) error
 	Host func(port uint16) error
-	Name func(name string) error
+	Name func(name string, port uint16) error
 }
 
 // CheckEndpoints finds what cannot work before anything boots. To the policy
@@ -70,7 +70,7 @@ func (c *Config) CheckEndpoints(n *wire.Network, p Policy) error {
 			}
 		case e.Name != "":
 			if p.Name != nil {
-				err = p.Name(e.Name)
+				err = p.Name(e.Name, e.Port)
 			}
 		case p.Addr != nil:
 			err = p.Addr(netip.AddrPortFrom(e.Addr, e.Port))

@@ -85,7 +85,7 @@ func TestCheckEndpoints(t *testing.T) {
 	policy := Policy{
 		Addr: func(a netip.AddrPort) error { return note(a) },
 		Host: func(port uint16) error { return note(port) },
-		Name: func(name string) error { return note(name) },
+		Name: func(name string, port uint16) error { return note(fmt.Sprint(name, ":", port)) },
 	}
 	var text strings.Builder
 	for i, e := range []string{"192.0.2.1:1", "[2001:db8::1]:2", "198.18.0.2:3", "[fd62:616b:6500::2]:4", "host.bake.internal:5", "vpn.example.com:6", ""} {
@@ -101,7 +101,7 @@ func TestCheckEndpoints(t *testing.T) {
 	if err := c.CheckEndpoints(n, policy); err != nil {
 		t.Error(err)
 	}
-	want := []string{"192.0.2.1:1", "[2001:db8::1]:2", "3", "4", "5", "vpn.example.com"}
+	want := []string{"192.0.2.1:1", "[2001:db8::1]:2", "3", "4", "5", "vpn.example.com:6"}
 	if !reflect.DeepEqual(asked, want) {
 		t.Errorf("the policy was asked for %q, want %q", asked, want)
 	}
@@ -109,7 +109,7 @@ func TestCheckEndpoints(t *testing.T) {
 		t.Errorf("without a policy: %v", err)
 	}
 	var i int
-	for i, deny = range []string{0: "192.0.2.1:1", 4: "5", 5: "vpn.example.com"} {
+	for i, deny = range []string{0: "192.0.2.1:1", 4: "5", 5: "vpn.example.com:6"} {
 		if deny == "" {
 			continue
 		}

@@ -22,6 +22,9 @@ const (
 	GuestFailed = "failed"
 	// GuestLog is a line for --verbose.
 	GuestLog = "log"
+	// GuestWarning is a sentence for every user, about something that they asked
+	// for and that does not work, or not yet.
+	GuestWarning = "warning"
 )
 
 // A GuestMessage is what the agent says on [PortControl].

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -148,7 +149,7 @@ func (f *flow) toGuest() error {
 	f.queue.EventRegister(&entry)
 	defer f.queue.EventUnregister(&entry)
 
-	r, most := payloader{frameReader: newFrameReader(f.raw)}, f.segment()
+	r := payloader{frameReader: newFrameReader(f.raw)}
 	for {
 		n, err := r.next()
 		if err == io.EOF {
@@ -160,7 +161,7 @@ func (f *flow) toGuest() error {
 		if err != nil {
 			return err
 		}
-		r.size = min(n, most)
+		r.size = min(n, segment)
 		switch _, terr := f.ep.Write(&r, tcpip.WriteOptions{}); terr.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:
@@ -180,8 +181,5 @@ type payloader struct {
 
 func (p *payloader) Len() int { return p.size }
 
-// segment is how much data fits one packet to the guest.
-func (f *flow) segment() int {
-	const headers = 60 + 60 // at most, of IP and TCP
-	return gsoMaxSize - headers - 1
-}
+// segment is how much data netstack sends in one packet, at most.
+const segment = gsoMaxSize - header.TCPTotalHeaderMaximumSize - 1

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -35,6 +36,9 @@ type Options struct {
 	DialTCP func(context.Context, netip.AddrPort) (net.Conn, error)
 	// Datagrams takes what the guest sends besides TCP.
 	Datagrams Sender
+	// Failed is told if TCP cannot be started, which is tried when the guest
+	// first needs it. It may be nil.
+	Failed func(error)
 }
 
 // A Sender sends datagrams to the host. Send never waits and keeps nothing of
@@ -48,8 +52,6 @@ type Hostnet struct {
 	network   wire.Network
 	datagrams Sender
 	device    *device
-	link      *link
-	stack     *stack.Stack
 	tcp       *tcpService
 	receiving sync.WaitGroup
 }
@@ -97,12 +99,7 @@ func serve(ctx context.Context, f *os.File, n *wire.Network, o Options) (_ *Host
 	if h.device, err = newDevice(f, n.MTU); err != nil {
 		return nil, err
 	}
-	h.link = &link{device: h.device}
-	if h.stack, err = newStack(h.link, n.IPv6.IsValid()); err != nil {
-		return nil, err
-	}
-	h.tcp = newTCPService(h, o.DialTCP)
-	h.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, h.tcp.handle)
+	h.tcp = newTCPService(h, o)
 	h.receiving.Go((&receiver{h: h}).run)
 	context.AfterFunc(h.ctx, h.device.close)
 	return h, nil
@@ -114,8 +111,22 @@ func (h *Hostnet) Close() {
 	h.cancel()
 	h.device.close()
 	h.receiving.Wait()
-	h.tcp.wait()
-	h.stack.Destroy()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.tcp.wait()
+	}()
+	// A handshake under way waits for packets that come no more. One may begin
+	// yet, hence again.
+	for tick := time.Tick(10 * time.Millisecond); ; {
+		h.tcp.abort()
+		select {
+		case <-ended:
+			h.tcp.destroy()
+			return
+		case <-tick:
+		}
+	}
 }
 
 const nic tcpip.NICID = 1

@@ -97,7 +97,7 @@ func (r *receiver) packet(n int) {
 
 // inject gives the packet to netstack, with its buffer unless it is small.
 func (r *receiver) inject(n int) {
-	d := r.h.link.dispatcher.Load()
+	d := r.h.tcp.dispatcher()
 	if d == nil {
 		return
 	}
@@ -113,6 +113,6 @@ func (r *receiver) inject(n int) {
 		protocol = header.IPv6ProtocolNumber
 	}
 	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
-	(*d).DeliverNetworkPacket(protocol, p)
+	d.DeliverNetworkPacket(protocol, p)
 	p.DecRef()
 }

@@ -22,11 +22,26 @@ import (
 // for a destination that is silent (tcp_syn_retries of ip-sysctl.rst).
 const dialTime = 3 * time.Minute
 
+// patience is how long the guest may take, beyond what it took before, to send
+// a SYN again. When it has not, it has given up: Linux tells nobody that a
+// program closed a socket that was not connected yet.
+const patience = 10 * time.Second
+
 // A tcpService has the host connect for each connection that the guest opens.
 type tcpService struct {
-	h         *Hostnet
-	dial      func(context.Context, netip.AddrPort) (net.Conn, error)
+	h      *Hostnet
+	dial   func(context.Context, netip.AddrPort) (net.Conn, error)
+	failed func(error)
+	// What follows is there from the guest's first TCP packet on: a netstack
+	// costs a guest that has no use for it time before its first output.
+	started   bool
+	link      *link
+	stack     *stack.Stack
 	forwarder *tcp.Forwarder
+
+	// What tests make smaller.
+	maxConns int
+	patience time.Duration
 
 	mu       sync.Mutex
 	attempts map[stack.TransportEndpointID]*attempt
@@ -44,10 +59,56 @@ type attempt struct {
 	silent *time.Timer // ends the attempt when the guest has given it up
 }
 
-func newTCPService(h *Hostnet, dial func(context.Context, netip.AddrPort) (net.Conn, error)) *tcpService {
-	t := &tcpService{h: h, dial: dial, attempts: map[stack.TransportEndpointID]*attempt{}}
-	t.forwarder = tcp.NewForwarder(h.stack, receiveBuffer, MaxConns, t.accept)
-	return t
+func newTCPService(h *Hostnet, o Options) *tcpService {
+	return &tcpService{
+		h: h, dial: o.DialTCP, failed: o.Failed, maxConns: MaxConns, patience: patience,
+		attempts: map[stack.TransportEndpointID]*attempt{},
+	}
+}
+
+// dispatcher is what takes the guest's packets, or nil if there is no TCP. It
+// is for the receiver alone.
+func (t *tcpService) dispatcher() stack.NetworkDispatcher {
+	if !t.started {
+		t.started = true
+		if err := t.start(); err != nil && t.failed != nil {
+			t.failed(err)
+		}
+	}
+	if t.stack == nil {
+		return nil
+	}
+	if d := t.link.dispatcher.Load(); d != nil {
+		return *d
+	}
+	return nil
+}
+
+func (t *tcpService) start() error {
+	t.link = &link{device: t.h.device}
+	s, err := newStack(t.link, t.h.network.IPv6.IsValid())
+	if err != nil {
+		return err
+	}
+	t.stack = s
+	t.forwarder = tcp.NewForwarder(s, receiveBuffer, MaxConns, t.accept)
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, t.handle)
+	return nil
+}
+
+// abort ends all connections, and destroy what is left. The receiver has ended
+// before.
+func (t *tcpService) abort() {
+	if t.stack != nil {
+		t.stack.Close()
+	}
+}
+
+func (t *tcpService) destroy() {
+	if t.stack != nil {
+		t.stack.Destroy()
+		t.stack = nil
+	}
 }
 
 // handle sees each packet that belongs to no connection.
@@ -73,14 +134,16 @@ func (t *tcpService) handleSYN(id stack.TransportEndpointID, p *stack.PacketBuff
 	t.mu.Lock()
 	if a := t.attempts[id]; a != nil {
 		if a.seq == seq {
-			a.again(now)
+			// Linux doubles the time between two tries, or leaves it as it is.
+			a.silent.Reset(t.patience + 4*now.Sub(a.last))
+			a.last = now
 		} else {
 			a.cancel() // the port is used anew; its next SYN is another attempt
 		}
 		t.mu.Unlock()
 		return true
 	}
-	if t.conns >= MaxConns || t.h.ctx.Err() != nil {
+	if t.conns >= t.maxConns || t.h.ctx.Err() != nil {
 		t.mu.Unlock()
 		return true
 	}
@@ -90,7 +153,7 @@ func (t *tcpService) handleSYN(id stack.TransportEndpointID, p *stack.PacketBuff
 		bytes: append(append(make([]byte, 0, len(network)+len(segment)), network...), segment...),
 	}}
 	a.ctx, a.cancel = context.WithTimeout(t.h.ctx, dialTime)
-	a.silent = time.AfterFunc(patience(0), a.cancel)
+	a.silent = time.AfterFunc(t.patience, a.cancel)
 	t.attempts[id] = a
 	t.conns++
 	t.serving.Add(1)
@@ -103,16 +166,6 @@ func (t *tcpService) handleSYN(id stack.TransportEndpointID, p *stack.PacketBuff
 		return false
 	}
 	return true
-}
-
-// patience is how long a guest that last waited gap before it asked again may
-// take until it has surely given up: Linux doubles the time.
-func patience(gap time.Duration) time.Duration { return 10*time.Second + 4*gap }
-
-// again is told of each retransmission.
-func (a *attempt) again(now time.Time) {
-	a.silent.Reset(patience(now.Sub(a.last)))
-	a.last = now
 }
 
 func (t *tcpService) forget(id stack.TransportEndpointID, a *attempt) {

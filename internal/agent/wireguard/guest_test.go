@@ -410,6 +410,32 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+// As much as a file of configuration can hold arrives whole.
+func TestMuch(t *testing.T) {
+	w := &wire.WireGuard{}
+	for i := range 999 {
+		w.Peers = append(w.Peers, wire.WireGuardPeer{PublicKey: wire.WireGuardKey{1, byte(i >> 8), byte(i)}})
+	}
+	w.Peers = append(w.Peers, wire.WireGuardPeer{PublicKey: wire.WireGuardKey{2}})
+	for i := range 3000 {
+		addr := netip.AddrFrom4([4]byte{10, 64, byte(i >> 8), byte(i)})
+		w.Peers[999].AllowedIPs = append(w.Peers[999].AllowedIPs, netip.PrefixFrom(addr, 32))
+	}
+	tunnel := start(t, w)
+	d, err := tunnel.client.Device("office")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := 0
+	for _, p := range d.Peers {
+		allowed += len(p.AllowedIPs)
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: ownTable}, netlink.RT_FILTER_TABLE)
+	if len(d.Peers) != 1000 || allowed != 3000 || err != nil || len(routes) != 3000 {
+		t.Errorf("there are %d peers, %d allowed addresses and %d routes, %v", len(d.Peers), allowed, len(routes), err)
+	}
+}
+
 // A failed start leaves nothing behind and says what is wrong.
 func TestStartErrors(t *testing.T) {
 	if err := connectWorld(); err != nil {

@@ -157,6 +157,16 @@ func hidePassword(s string) string {
 // answers with [FakeNames].
 func (p *Proxy) ResolvesNames() bool { return p != nil && p.all.resolves }
 
+// Carries says that TCP to a destination, a name or an address, goes through
+// the proxy. Nothing else gets there then. A nil Proxy carries nothing.
+func (p *Proxy) Carries(host string, port uint16) bool {
+	if p == nil {
+		return false
+	}
+	s, err := p.server(host, port)
+	return s != nil || err != nil
+}
+
 // server is the one for a destination, a name or an address, or nil if none is
 // to be used.
 func (p *Proxy) server(host string, port uint16) (*proxyServer, error) {

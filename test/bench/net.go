@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"bake/internal/vsock"
+	"bake/internal/wire"
 	"bake/test/bench/traffic"
 )
 
@@ -172,16 +173,9 @@ func (b *bench) startNetGuest(ctx context.Context) (_ *netGuest, err error) {
 // startApp starts the app with a resolv.conf of its own, that names the
 // benchmark's DNS server.
 func (g *netGuest) startApp(ctx context.Context, app, qemu string) error {
-	args := []string{"--memory", "512m",
+	args := []string{"--memory", "512m", "--allow-host-loopback",
 		"-p", fmt.Sprintf("127.0.0.1:%d:%d", g.ports["hostnet"], traffic.PortGuest),
 		"-p", fmt.Sprintf("127.0.0.1:%d:%d", g.ports["hostnet-redis"], redisPort)}
-	help, err := run(ctx, environment(), app, "--help")
-	if err != nil {
-		return err
-	}
-	if strings.Contains(help, "--allow-host-loopback") {
-		args = append(args, "--allow-host-loopback")
-	}
 	g.cmd = g.resolving(ctx, append(append([]string{app}, args...), "--", "container")...)
 	g.cmd.Env = append(g.cmd.Env, "BAKE_QEMU="+qemu, "XDG_RUNTIME_DIR="+g.dir)
 	g.cmd.Env = append(g.cmd.Env, environment()...)
@@ -236,10 +230,12 @@ func (g *netGuest) join(ctx context.Context) error {
 		return fmt.Errorf("find the app's vsock in %s: %d sockets, %w", g.dir, len(paths), err)
 	}
 	g.vsock.Path = paths[0]
-	if strings.Contains(links, "hostnet") {
-		g.peers = append(g.peers, &netPeer{name: "hostnet", host: "198.18.0.2", dns: "198.18.0.2:53", mib: 192})
+	if !strings.Contains(links, "hostnet") {
+		return fmt.Errorf("the guest has no interface hostnet, only %s", strings.Fields(links))
 	}
-	g.peers = append(g.peers, &netPeer{name: "slirp", host: traffic.NetHost, dns: "10.0.2.3:53", mib: 96})
+	us := wire.DefaultNetwork(false).HostIPv4.String()
+	g.peers = append(g.peers, &netPeer{name: "hostnet", host: us, dns: us + ":53", mib: 192},
+		&netPeer{name: "slirp", host: traffic.NetHost, dns: "10.0.2.3:53", mib: 96})
 	return errors.Join(
 		g.joinGvproxy(ctx, "gvproxy", gvPort, "192.168.127", 1500),
 		g.joinGvproxy(ctx, "gvproxy-jumbo", gvPort+1, "192.168.126", 65520))

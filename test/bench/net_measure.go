@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/csv"
@@ -12,19 +11,19 @@ import (
 	"io"
 	"math"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/miekg/dns"
 
+	dnsservice "bake/internal/service/dns"
 	"bake/internal/wire"
 	"bake/test/bench/traffic"
 )
 
 const (
-	netRounds = 5
+	netRounds = 3
 	// netUDPTime is how long a flood of datagrams lasts.
 	netUDPTime  = time.Second
 	netConnects = 100
@@ -65,6 +64,7 @@ type netPeer struct {
 	speed     [directions]samples // MB/s
 	cpuHost   [directions]samples // CPU seconds a GB
 	cpuGuest  [directions]samples
+	pings     samples                        // round trips a second, redisClients at once, the host dials
 	connects  samples                        // a second, the guest dials
 	datagrams [2][len(datagramSizes)]samples // MB/s that arrived; guestToHost, hostToGuest
 	lost      [2][len(datagramSizes)]samples // of what was sent, in %, guestToHost
@@ -76,6 +76,7 @@ type netPeer struct {
 // fixed are the bounds that no peer can pass, measured between them.
 type fixed struct {
 	vsockPing    samples // round trips a second, redisClients at once
+	redisInside  [len(redisTests)]samples
 	resolveAlone samples // µs, asked by the host itself
 	resolveOurs  samples // µs, asked of bake's service without a guest
 }
@@ -93,6 +94,9 @@ func (g *netGuest) measure(ctx context.Context) error {
 			return err
 		}
 		g.fixed.resolveAlone.add(median(times))
+		if err := errors.Join(g.serviceAlone(ctx), g.redisInGuest()); err != nil {
+			return err
+		}
 		for _, p := range g.peers {
 			if err := g.round(ctx, p); err != nil {
 				err = fmt.Errorf("round %d of %s: %w", round+1, p.name, err)
@@ -105,54 +109,27 @@ func (g *netGuest) measure(ctx context.Context) error {
 			}
 		}
 	}
-	if g.peers[0].name != "hostnet" {
-		return nil
-	}
-	return g.serviceAlone(ctx)
+	return nil
 }
 
-// serviceAlone asks bake's host end for names as the guest's agent does, so
-// that what emulation makes slow is left out. The guest loses its connection by
-// that.
+// serviceAlone has bake's DNS service answer in this process, so that what
+// emulation makes slow is left out.
 func (g *netGuest) serviceAlone(ctx context.Context) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("%s_%d", g.vsock.Path, wire.PortUDP))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(startTime)); err != nil {
-		return err
-	}
-	network := wire.DefaultNetwork(false)
-	query, err := new(dns.Msg).SetQuestion(dns.Fqdn(benchName), dns.TypeA).Pack()
-	if err != nil {
-		return err
-	}
-	frame, err := wire.AppendDatagram(nil, &wire.Datagram{
-		Kind: wire.DatagramUDP, Source: netip.AddrPortFrom(network.IPv4, 50000), Destination: netip.AddrPortFrom(network.HostIPv4, 53), Payload: query,
-	})
-	if err != nil {
-		return err
-	}
-	in := bufio.NewReader(conn)
-	for range netRounds {
-		times := make([]time.Duration, netQueries)
-		for i := range times {
-			began := time.Now()
-			if _, err := conn.Write(frame); err != nil {
-				return fmt.Errorf("ask bake's DNS service: %w", err)
-			}
-			body, err := wire.ReadFrame(in, wire.DatagramLimit)
-			if err != nil {
-				return fmt.Errorf("ask bake's DNS service: %w", err)
-			}
-			times[i] = time.Since(began)
-			if d, err := wire.ParseDatagram(body); err != nil || !bytes.Contains(d.Payload, []byte{203, 0, 113, 7}) {
-				return fmt.Errorf("bake's DNS service answers something else than the address of %s: %w", benchName, err)
-			}
+	server := dnsservice.New(dnsservice.Options{Network: wire.DefaultNetwork(false), ResolvConf: g.servers.resolvConf})
+	times := make([]time.Duration, netQueries)
+	for i := range times {
+		query, err := new(dns.Msg).SetQuestion(dns.Fqdn(benchName), dns.TypeA).Pack()
+		if err != nil {
+			return err
 		}
-		g.fixed.resolveOurs.add(median(times))
+		began := time.Now()
+		answer := server.Exchange(ctx, query)
+		times[i] = time.Since(began)
+		if !bytes.Contains(answer, []byte{203, 0, 113, 7}) {
+			return fmt.Errorf("bake's DNS service answers something else than the address of %s: %x", benchName, answer)
+		}
 	}
+	g.fixed.resolveOurs.add(median(times))
 	return nil
 }
 
@@ -227,6 +204,13 @@ func (g *netGuest) published(ctx context.Context, p *netPeer) error {
 			return err
 		}
 	}
+	took, err := traffic.Chorus(func() (io.ReadWriteCloser, error) {
+		return net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", g.ports[p.name]))
+	}, redisClients, redisNumber/redisClients)
+	if err != nil {
+		return fmt.Errorf("%d streams at once: %w", redisClients, err)
+	}
+	p.pings.add(redisNumber / took.Seconds())
 	return nil
 }
 
@@ -283,24 +267,53 @@ func (g *netGuest) resolveIn(p *netPeer) error {
 	return nil
 }
 
+// redisBenchmark is a run of redis-benchmark, in a row or pipelined.
+func redisBenchmark(port int, pipelined bool) []string {
+	args := []string{"redis-benchmark", "-h", "127.0.0.1", "-p", fmt.Sprint(port), "-c", fmt.Sprint(redisClients), "-t", "set,get", "--csv"}
+	if pipelined {
+		return append(args, "-n", fmt.Sprint(redisDeep), "-P", redisPipe)
+	}
+	return append(args, "-n", fmt.Sprint(redisNumber))
+}
+
 // redis runs redis-benchmark on the host against the redis in the guest.
 func (g *netGuest) redis(ctx context.Context, p *netPeer) error {
-	for i, args := range [][]string{
-		{"-n", fmt.Sprint(redisNumber)},
-		{"-n", fmt.Sprint(redisDeep), "-P", redisPipe},
-	} {
-		args = append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(g.ports[p.name+"-redis"]), "-c", fmt.Sprint(redisClients), "-t", "set,get", "--csv"}, args...)
-		out, err := run(ctx, nil, "redis-benchmark", args...)
+	for i, pipelined := range []bool{false, true} {
+		args := redisBenchmark(g.ports[p.name+"-redis"], pipelined)
+		out, err := run(ctx, nil, args[0], args[1:]...)
 		if err != nil {
 			return err
 		}
-		rates, err := redisRates(out)
-		if err != nil {
+		if err := addRates(&p.redis, i, out); err != nil {
 			return err
 		}
-		p.redis[2*i].add(rates["SET"])
-		p.redis[2*i+1].add(rates["GET"])
 	}
+	return nil
+}
+
+// redisInGuest runs it in the guest too, where client and server share the
+// guest's CPUs and there is no way between them.
+func (g *netGuest) redisInGuest() error {
+	for i, pipelined := range []bool{false, true} {
+		r, err := g.do(traffic.Order{Op: traffic.OrderRun, Command: redisBenchmark(redisPort, pipelined)})
+		if err != nil {
+			return err
+		}
+		if err := addRates(&g.fixed.redisInside, i, r.Output); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addRates adds what a run says, the i-th of a round.
+func addRates(to *[len(redisTests)]samples, i int, out string) error {
+	rates, err := redisRates(out)
+	if err != nil {
+		return err
+	}
+	to[2*i].add(rates["SET"])
+	to[2*i+1].add(rates["GET"])
 	return nil
 }
 

@@ -12,6 +12,9 @@ func (g *netGuest) tell(tab *table) {
 		p.tell(tab, g.fixed)
 	}
 	tab.figure(fmt.Sprintf("vsock, %d round trips at once, a second", redisClients), g.fixed.vsockPing.text("%.0f"))
+	for i, test := range redisTests {
+		tab.figure("redis "+test+", from within the guest, a second", g.fixed.redisInside[i].text("%.0f"))
+	}
 	tab.figure("DNS answer to the host itself, µs", g.fixed.resolveAlone.text("%.0f"))
 	if ours := peers["hostnet"]; ours != nil {
 		ours.compare(tab, peers, g.fixed)
@@ -29,6 +32,7 @@ func (p *netPeer) tell(tab *table, f fixed) {
 		row(directionName[d]+", host's CPU s/GB", p.cpuHost[d], "%.1f")
 		row(directionName[d]+", guest's CPU s/GB", p.cpuGuest[d], "%.1f")
 	}
+	row(fmt.Sprintf("published, %d round trips at once, a second", redisClients), p.pings, "%.0f")
 	row("connections a second", p.connects, "%.0f")
 	for i, size := range datagramSizes {
 		row(fmt.Sprintf("UDP, %d bytes, guest→host, MB/s", size), p.datagrams[guestToHost][i], "%.1f")
@@ -68,6 +72,7 @@ func (p *netPeer) compare(tab *table, peers map[string]*netPeer, f fixed) {
 		r := ratioOf(p.redis[i], f.vsockPing)
 		tab.atLeast("redis "+redisTests[i]+", through -p / vsock's round trips", r.String(), r.value, 0.7, "×")
 	}
+	tab.figure("published round trips / vsock's", ratioOf(p.pings, f.vsockPing).String())
 	added := p.resolve.with(f.resolveAlone, func(a, b float64) float64 { return (a - b) / 1000 })
 	tab.figure("DNS answer, in the guest, added to the host's own, ms", added.text("%.2f"))
 	added = f.resolveOurs.with(f.resolveAlone, func(a, b float64) float64 { return (a - b) / 1000 })

@@ -200,7 +200,7 @@ func TestLateName(t *testing.T) {
 		}
 		k.book.write("a.example", "192.0.2.1")
 		time.Sleep(missingPause)
-		synctest.Wait()
+		synctest.Wait() // the keeper wakes at the same instant
 		if set := k.device.taken(); !reflect.DeepEqual(set, []string{"192.0.2.1:51820"}) {
 			t.Errorf("the endpoints were %q", set)
 		}

@@ -265,17 +265,22 @@ func TestTerminal(t *testing.T) {
 	g := newGuest(t, "sh", "-c", "tty; stty size; echo $TERM; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo terminal; trap 'stty size' WINCH; echo ready; while read x; do echo read $x; done; echo eof")
 	g.manifest.Process.Terminal = true
 	g.manifest.Process.Rows, g.manifest.Process.Cols = 40, 100
-	stage := 0
+	// The trap runs after a read, and the size comes on another connection than
+	// what is typed: so lines are typed until it was there.
+	typed, ended := 0, false
 	g.onOutput = func(g *guest, all string) {
 		switch {
-		case stage == 0 && strings.Contains(all, "ready\r\n"):
-			stage = 1
+		case typed == 0 && strings.Contains(all, "ready\r\n"):
 			g.send(wire.HostMessage{Type: wire.HostResize, Rows: 50, Cols: 120})
-			// The trap runs after the read that it interrupts.
+			typed++
 			g.typeText("one\r")
-		case stage == 1 && strings.Contains(all, "read one\r\n"):
-			stage = 2
+		case ended || typed == 0 || strings.Count(all, "read one\r\n") < typed:
+		case strings.Contains(all, "50 120\r\n"):
+			ended = true
 			g.typeText("\x04")
+		default:
+			typed++
+			g.typeText("one\r")
 		}
 	}
 	g.boot()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -46,16 +47,31 @@ func Serve(ctx context.Context, l net.Listener, limit int, handle func(context.C
 	}
 }
 
-// accept passes over errors of single connections and of a lack of
-// descriptors, which others give back.
+// accept passes over errors of single connections, and waits while there is a
+// lack of descriptors or memory, which others give back (accept(2)).
 func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 	pause := 5 * time.Millisecond
 	for {
 		conn, err := l.Accept()
-		if err == nil || errors.Is(err, net.ErrClosed) || ctx.Err() != nil || pause > time.Second {
+		if err == nil || !passes(err) {
 			return conn, err
 		}
-		time.Sleep(pause)
-		pause *= 2
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, time.Second)
 	}
+}
+
+func passes(err error) bool {
+	for _, errno := range []syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR,
+	} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }

@@ -123,7 +123,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	// What we say ourselves while the terminal is the container's.
 	var stderr io.Writer = stdio.Stderr
 	if tty {
-		stderr = rawWriter{stderr}
+		stderr = &rawWriter{w: stderr}
 	}
 	tail := &consoleTail{}
 	if o.Verbose {

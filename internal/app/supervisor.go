@@ -148,8 +148,8 @@ func (s *supervisor) leaveTerminal() {
 		return
 	}
 	s.term.restore()
-	if raw, ok := s.stderr.(rawWriter); ok {
-		s.stderr = raw.w
+	if raw, ok := s.stderr.(*rawWriter); ok {
+		raw.cooked.Store(true)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/term"
 )
@@ -27,10 +28,16 @@ func isTerminal(mode TerminalMode, s Stdio) bool {
 }
 
 // A rawWriter writes lines to a terminal in raw mode, which does not return the
-// carriage by itself.
-type rawWriter struct{ w io.Writer }
+// carriage by itself. The services write to it while the terminal is given back.
+type rawWriter struct {
+	w      io.Writer
+	cooked atomic.Bool // the terminal is no longer in raw mode
+}
 
-func (r rawWriter) Write(p []byte) (int, error) {
+func (r *rawWriter) Write(p []byte) (int, error) {
+	if r.cooked.Load() {
+		return r.w.Write(p)
+	}
 	if _, err := r.w.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))); err != nil {
 		return 0, err
 	}

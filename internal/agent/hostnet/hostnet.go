@@ -41,7 +41,7 @@ type Options struct {
 	Failed func(error)
 }
 
-// A Sender sends datagrams to the host. Send never waits and keeps nothing of
+// A Sender sends datagrams to the host. Send waits a moment at most, keeps nothing of
 // what it is given, and drops what it cannot take.
 type Sender interface{ Send(*wire.Datagram) }
 

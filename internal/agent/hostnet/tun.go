@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 
+	"bake/internal/wire"
+
 	"golang.org/x/sys/unix"
 )
 
 // Interface is the device's name.
-const Interface = "hostnet"
+const Interface = wire.HostInterface
 
 const tunPath = "/dev/net/tun"
 

@@ -125,10 +125,15 @@ func (h *Hostnet) deliverUnreachable(d *wire.Datagram) {
 		return
 	}
 	src, dst := d.Source.Addr(), d.Destination.Addr()
-	b := appendIP(nil, src, dst, protoUDP, udpHeaderLen, h.device.nextID())
-	b = binary.BigEndian.AppendUint16(b, d.Source.Port())
-	b = binary.BigEndian.AppendUint16(b, d.Destination.Port())
-	b = append(b, 0, udpHeaderLen, 0, 0)
+	var b []byte
+	if wire.DatagramKind(d.Flow) == wire.DatagramEcho {
+		b = appendEchoRequest(nil, src, dst, d.Source.Port(), d.Destination.Port(), h.device.nextID())
+	} else {
+		b = appendIP(nil, src, dst, protoUDP, udpHeaderLen, h.device.nextID())
+		b = binary.BigEndian.AppendUint16(b, d.Source.Port())
+		b = binary.BigEndian.AppendUint16(b, d.Destination.Port())
+		b = append(b, 0, udpHeaderLen, 0, 0)
+	}
 	from := h.hostOf(dst)
 	if r == noPort {
 		from = dst // who has no such port is who says so

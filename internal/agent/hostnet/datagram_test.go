@@ -5,6 +5,7 @@ package hostnet
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -100,6 +101,40 @@ func TestUnreachableDatagrams(t *testing.T) {
 			if n, err := conn.Read(make([]byte, 1)); errnoOf(err) != c.want {
 				t.Errorf("%v: the host has %v, the guest reads %d, %v", to, syscall.Errno(c.host), n, err)
 			}
+		}
+	}
+}
+
+// What becomes of an echo request is told to the socket that sent it.
+func TestUnreachablePings(t *testing.T) {
+	r := kernelRig(t)
+	r.host.onDatagram(func(d *wire.Datagram) {
+		r.h.Deliver(&wire.Datagram{
+			Kind: wire.DatagramUnreachable, Code: uint16(syscall.EHOSTUNREACH), Flow: uint32(d.Kind), Source: d.Source, Destination: d.Destination,
+		})
+	})
+	for _, to := range servers {
+		domain, proto, level, option := unix.AF_INET, unix.IPPROTO_ICMP, unix.SOL_IP, unix.IP_RECVERR
+		message := []byte{icmpEcho, 0, 0, 0, 0x12, 0x34, 0, 1}
+		var sa unix.Sockaddr = &unix.SockaddrInet4{Addr: as4(to.Addr())}
+		if to.Addr().Is6() {
+			domain, proto, level, option = unix.AF_INET6, unix.IPPROTO_ICMPV6, unix.SOL_IPV6, unix.IPV6_RECVERR
+			message[0], sa = icmpv6Echo, &unix.SockaddrInet6{Addr: to.Addr().As16()}
+		}
+		binary.BigEndian.PutUint16(message[2:], ^fold(sum(message, 0))) // the kernel does it for IPv6
+		var fd int
+		var err error
+		r.guest.(*kernelGuest).ns.do(func() { fd, err = unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(limit / time.Second)})
+		if err := errors.Join(unix.SetsockoptInt(fd, level, option, 1), unix.Connect(fd, sa), unix.Sendto(fd, message, 0, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := unix.Read(fd, make([]byte, 100)); !errors.Is(err, syscall.EHOSTUNREACH) {
+			t.Errorf("%v: the guest reads %d, %v", to, n, err)
 		}
 	}
 }

@@ -119,3 +119,16 @@ func appendEchoReply(b []byte, src, dst netip.Addr, e echo, id uint16) []byte {
 	binary.BigEndian.PutUint16(message[6:], e.sequence)
 	return appendICMP(b, src, dst, append(message, e.data...), id)
 }
+
+// appendEchoRequest appends the head of an echo request as an ICMP error quotes
+// it: by its identifier the kernel finds the socket.
+func appendEchoRequest(b []byte, src, dst netip.Addr, id, sequence uint16, packet uint16) []byte {
+	proto, kind := byte(protoICMP), byte(icmpEcho)
+	if src.Is6() {
+		proto, kind = protoICMPv6, icmpv6Echo
+	}
+	b = appendIP(b, src, dst, proto, icmpHeaderLen, packet)
+	b = append(b, kind, 0, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, id)
+	return binary.BigEndian.AppendUint16(b, sequence)
+}

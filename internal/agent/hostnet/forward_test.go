@@ -28,7 +28,7 @@ func TestForwardedPackets(t *testing.T) {
 	if err := join(guest, container); err != nil {
 		t.Fatal(err)
 	}
-	c := &rig{guest: &kernelGuest{container}, h: r.h, host: r.host}
+	c := &rig{guest: &kernelGuest{ns: container}, h: r.h, host: r.host}
 
 	data := blob(4 << 20)
 	r.host.serve(func(s *stream) {

@@ -71,7 +71,7 @@ func kernelRig(t *testing.T) *rig {
 	}
 	t.Cleanup(h.Close)
 	host.h = h
-	return &rig{guest: &kernelGuest{ns}, h: h, host: host}
+	return &rig{guest: &kernelGuest{ns: ns}, h: h, host: host}
 }
 
 // A namespace is a thread in a network namespace of its own.
@@ -105,7 +105,11 @@ func (ns *namespace) do(f func()) {
 	<-done
 }
 
-type kernelGuest struct{ ns *namespace }
+type kernelGuest struct {
+	ns *namespace
+	// port is what an IPv4 connection comes from, if it is not 0.
+	port int
+}
 
 type kernelTCP struct{ *net.TCPConn }
 
@@ -147,6 +151,16 @@ func (g *kernelGuest) connect(to netip.AddrPort, kind int) (*os.File, error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "socket")
+	if g.port != 0 {
+		err = errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+			unix.Bind(fd, &unix.SockaddrInet4{Port: g.port}),
+		)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
 	if err = unix.Connect(fd, sa); err == unix.EINPROGRESS {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 		for {

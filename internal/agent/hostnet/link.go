@@ -57,11 +57,27 @@ const maxPieces = 64
 func (l *link) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
 	list := packets.AsSlice()
 	for i, p := range list {
+		if refusesSYN(p) {
+			continue
+		}
 		if err := l.writePacket(p); err != nil {
 			return i, &tcpip.ErrNoBufferSpace{}
 		}
 	}
 	return len(list), nil
+}
+
+// refusesSYN says that a packet is netstack's refusal of a SYN (RFC 9293,
+// 3.10.7.1): we refuse what is to be refused, see [tcpService.refuse]. A SYN
+// that uses a port anew waits with the endpoint that had it before while that
+// handles the last ACK, and once closed netstack looks for a listener for it
+// and never asks the forwarder. Without this answer the guest sends its SYN
+// again. Guests come to it that make so many connections that their kernel has
+// no place for all that are in TIME_WAIT (tcp_max_tw_buckets of ip-sysctl.rst).
+func refusesSYN(p *stack.PacketBuffer) bool {
+	segment := header.TCP(p.TransportHeader().Slice())
+	return p.TransportProtocolNumber == header.TCPProtocolNumber && len(segment) >= header.TCPMinimumSize &&
+		segment.Flags() == header.TCPFlagRst|header.TCPFlagAck && segment.SequenceNumber() == 0
 }
 
 func (l *link) writePacket(p *stack.PacketBuffer) error {

@@ -64,7 +64,8 @@ func (a *agent) setUpHostnet(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up the guest's network: %w", err)
 	}
-	datagrams.Receive(h.Deliver)
+	train := h.NewTrain()
+	datagrams.Receive(train.Add, train.Flush)
 	return nil
 }
 

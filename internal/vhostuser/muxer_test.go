@@ -294,3 +294,50 @@ func TestFIFO(t *testing.T) {
 		t.Errorf("%d in, %d out", in, out)
 	}
 }
+
+// However many connections there are, what they may hold is bounded.
+func TestFewHaveTheLargerBuffer(t *testing.T) {
+	b := newBench(t, 1000)
+	var conns []*conn
+	open := func(n int) {
+		for range n {
+			fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := b.add(fd, stateOpen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conns = append(conns, c)
+		}
+	}
+	want := func(n int) {
+		t.Helper()
+		large := 0
+		for i := range b.slots {
+			if c := b.slots[i].conn; c != nil && c.alloc() == largeAlloc {
+				large++
+			}
+		}
+		if large != n {
+			t.Errorf("%d connections have the larger buffer, want %d", large, n)
+		}
+	}
+	open(3 * maxLarge)
+	want(maxLarge)
+	for _, c := range conns[:maxLarge/2] {
+		b.remove(c)
+	}
+	want(maxLarge / 2)
+	open(maxLarge)
+	want(maxLarge)
+	for _, c := range conns {
+		b.remove(c)
+		b.remove(c) // twice is once
+	}
+	want(0)
+	if b.large != 0 {
+		t.Errorf("%d are counted and none is there", b.large)
+	}
+}

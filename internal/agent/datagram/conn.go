@@ -43,13 +43,19 @@ const (
 	dialPause = 50 * time.Millisecond
 )
 
+// A receiver is what [Conn.Receive] is given.
+type receiver struct {
+	add   func(*wire.Datagram)
+	flush func()
+}
+
 // A Conn is the guest's connection. Its methods are safe for concurrent use.
 type Conn struct {
 	dial    func(context.Context) (net.Conn, error)
 	queue   *wire.DatagramQueue
 	sockets udpio.Poller
 	ports   *ports
-	receive atomic.Pointer[func(*wire.Datagram)]
+	receive atomic.Pointer[receiver]
 	cancel  context.CancelCauseFunc
 	ctx     context.Context
 	all     sync.WaitGroup
@@ -86,9 +92,12 @@ func Dial(ctx context.Context, dial func(context.Context) (net.Conn, error)) (*C
 func (c *Conn) Send(d *wire.Datagram) { c.queue.PutWithin(d, sendWait) }
 
 // Receive sets what is called for each datagram that comes, of every kind but
-// DatagramPublished. The datagram is valid until the call returns. Until
-// Receive is called they are dropped.
-func (c *Conn) Receive(f func(*wire.Datagram)) { c.receive.Store(&f) }
+// DatagramPublished, and after those that came together. Payloads are valid
+// until flush returns. Neither is called while the other is. Until Receive is
+// called datagrams are dropped.
+func (c *Conn) Receive(add func(*wire.Datagram), flush func()) {
+	c.receive.Store(&receiver{add, flush})
+}
 
 // Dropped counts the datagrams that found the queue full.
 func (c *Conn) Dropped() uint64 { return c.queue.Dropped() }
@@ -189,13 +198,19 @@ func widen(conn net.Conn) {
 func (c *Conn) read(conn net.Conn) error {
 	frames := wire.NewDatagramReader(conn)
 	row := c.ports.newRow()
+	flush := func() {
+		row.Flush()
+		if r := c.receive.Load(); r != nil {
+			r.flush()
+		}
+	}
 	var d wire.Datagram
 	for {
 		if !frames.Buffered() {
-			row.Flush()
+			flush()
 		}
 		if err := frames.Next(&d); err != nil {
-			row.Flush()
+			flush()
 			if err == io.EOF {
 				return errors.New("the host ended it")
 			}
@@ -203,8 +218,8 @@ func (c *Conn) read(conn net.Conn) error {
 		}
 		if d.Kind == wire.DatagramPublished {
 			c.ports.deliver(&d, row)
-		} else if f := c.receive.Load(); f != nil {
-			(*f)(&d)
+		} else if r := c.receive.Load(); r != nil {
+			r.add(&d)
 		}
 	}
 }

@@ -112,10 +112,13 @@ func TestBothWays(t *testing.T) {
 	h := newHost(t)
 	c := h.start()
 	received := make(chan wire.Datagram, 10)
-	c.Receive(func(d *wire.Datagram) {
-		copied := *d
-		copied.Payload = bytes.Clone(d.Payload)
-		received <- copied
+	var together []wire.Datagram // as they are valid until the flush
+	c.Receive(func(d *wire.Datagram) { together = append(together, *d) }, func() {
+		for _, d := range together {
+			d.Payload = bytes.Clone(d.Payload)
+			received <- d
+		}
+		together = nil
 	})
 	conn, frames := h.next()
 	for _, n := range []int{0, 1, 1400, 60000, wire.MaxDatagram} {

@@ -78,13 +78,13 @@ func (h *Hostnet) sendEcho(p *packet) {
 // may be called from several goroutines. What makes no packet is dropped, like
 // what the guest's kernel has no room for.
 func (h *Hostnet) Deliver(d *wire.Datagram) {
-	src, dst := d.Source.Addr(), d.Destination.Addr()
-	if !src.IsValid() || src.Is4() != dst.Is4() || src.Is4In6() || dst.Is4In6() || len(d.Payload) > wire.MaxDatagram {
+	if !h.deliverable(d) {
 		return
 	}
+	src, dst := d.Source.Addr(), d.Destination.Addr()
 	switch d.Kind {
 	case wire.DatagramUDP:
-		h.deliverUDP(d)
+		_ = h.writeUDP(d.Source, d.Destination, [][]byte{d.Payload})
 	case wire.DatagramEcho:
 		e := echo{d.Destination.Port(), d.Source.Port(), d.Payload}
 		if src.Is4() && len(e.data) > maxPayload-ipv4HeaderLen-icmpHeaderLen {
@@ -96,14 +96,25 @@ func (h *Hostnet) Deliver(d *wire.Datagram) {
 	}
 }
 
-func (h *Hostnet) deliverUDP(d *wire.Datagram) {
-	var room [ipv6HeaderLen + udpHeaderLen]byte
+// deliverable says that d can be in a packet.
+func (h *Hostnet) deliverable(d *wire.Datagram) bool {
 	src, dst := d.Source.Addr(), d.Destination.Addr()
-	n := udpHeaderLen + len(d.Payload)
+	return src.IsValid() && src.Is4() == dst.Is4() && !src.Is4In6() && !dst.Is4In6() && len(d.Payload) <= wire.MaxDatagram
+}
+
+// writeUDP sends the guest datagrams as one packet. All payloads but the last
+// have the length of the first.
+func (h *Hostnet) writeUDP(source, destination netip.AddrPort, payloads [][]byte) error {
+	var room [ipv6HeaderLen + udpHeaderLen]byte
+	src, dst := source.Addr(), destination.Addr()
+	n := udpHeaderLen
+	for _, p := range payloads {
+		n += len(p)
+	}
 	b := appendIP(room[:0], src, dst, protoUDP, n, h.device.nextID())
 	start := len(b)
-	b = binary.BigEndian.AppendUint16(b, d.Source.Port())
-	b = binary.BigEndian.AppendUint16(b, d.Destination.Port())
+	b = binary.BigEndian.AppendUint16(b, source.Port())
+	b = binary.BigEndian.AppendUint16(b, destination.Port())
 	b = binary.BigEndian.AppendUint16(b, uint16(n))
 	addresses := b[12:start]
 	if src.Is6() {
@@ -115,7 +126,22 @@ func (h *Hostnet) deliverUDP(d *wire.Datagram) {
 		flags: unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, headerLen: uint16(len(b)),
 		csumStart: uint16(start), csumOffs: 6,
 	}
-	_ = h.device.write(v, b, d.Payload)
+	if len(payloads) > 1 {
+		v.gsoType, v.gsoSize = unix.VIRTIO_NET_HDR_GSO_UDP_L4, uint16(len(payloads[0]))
+	}
+	var head [vnetSize]byte
+	v.put(&head)
+	var pieces [maxPieces]unix.Iovec
+	pieces[0] = unix.Iovec{Base: &head[0], Len: vnetSize}
+	pieces[1] = unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+	used := 2
+	for _, p := range payloads {
+		if len(p) > 0 {
+			pieces[used] = unix.Iovec{Base: &p[0], Len: uint64(len(p))}
+			used++
+		}
+	}
+	return h.device.writeVector(pieces[:used])
 }
 
 // deliverUnreachable tells a socket what became of a datagram that it sent.

@@ -52,6 +52,7 @@ type Hostnet struct {
 	network   wire.Network
 	datagrams Sender
 	device    *device
+	segments  bool // the device takes segmented UDP packets: see Train
 	tcp       *tcpService
 	receiving sync.WaitGroup
 }
@@ -62,7 +63,7 @@ func Start(ctx context.Context, n *wire.Network, o Options) (*Hostnet, error) {
 	if err := check(n); err != nil {
 		return nil, err
 	}
-	f, err := openTUN(Interface)
+	f, segments, err := openTUN(Interface)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,12 @@ func Start(ctx context.Context, n *wire.Network, o Options) (*Hostnet, error) {
 		f.Close()
 		return nil, err
 	}
-	return serve(ctx, f, n, o)
+	h, err := serve(ctx, f, n, o)
+	if err != nil {
+		return nil, err
+	}
+	h.segments = segments
+	return h, nil
 }
 
 // check refuses what the rest takes for granted.

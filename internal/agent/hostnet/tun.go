@@ -25,36 +25,38 @@ const (
 
 // openTUN makes the device (Documentation/networking/tuntap.rst): whole IP
 // packets, each behind a vnetHeader, and none of the work done that the header
-// can say is left. The device goes with its file.
-func openTUN(name string) (*os.File, error) {
+// can say is left. segments says that this is so for UDP too. The device goes
+// with its file.
+func openTUN(name string) (_ *os.File, segments bool, err error) {
 	fd, err := unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s for the guest's network (the kernel needs CONFIG_TUN or the module tun): %w", tunPath, err)
+		return nil, false, fmt.Errorf("open %s for the guest's network (the kernel needs CONFIG_TUN or the module tun): %w", tunPath, err)
 	}
-	if err := attach(fd, name); err != nil {
+	if segments, err = attach(fd, name); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("make the network interface %s: %w", name, err)
+		return nil, false, fmt.Errorf("make the network interface %s: %w", name, err)
 	}
-	return os.NewFile(uintptr(fd), tunPath), nil
+	return os.NewFile(uintptr(fd), tunPath), segments, nil
 }
 
-func attach(fd int, name string) error {
+func attach(fd int, name string) (segments bool, err error) {
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		return fmt.Errorf("TUNSETIFF: %w", err)
+		return false, fmt.Errorf("TUNSETIFF: %w", err)
 	}
 	const offload = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 	// Linux before 6.2 has no segmentation of UDP here and does it itself.
 	err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offload|tunUSO4|tunUSO6)
+	segments = err == nil
 	if errors.Is(err, unix.EINVAL) {
 		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offload)
 	}
 	if err != nil {
-		return fmt.Errorf("TUNSETOFFLOAD: %w", err)
+		return false, fmt.Errorf("TUNSETOFFLOAD: %w", err)
 	}
-	return nil
+	return segments, nil
 }

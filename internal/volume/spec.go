@@ -99,7 +99,7 @@ func parse(s string) (Spec, error) {
 	}
 	switch len(parts) {
 	case 1:
-		if strings.HasPrefix(s, "/") {
+		if strings.HasPrefix(s, "/") && printable(s) {
 			return Spec{}, fmt.Errorf("it is only a path in the container: what is written there lasts as long as the container anyway; write NAME:%s to keep it, or HOST:%[1]s to share a folder", s)
 		}
 		return Spec{}, errors.New("write HOST:CONTAINER or HOST:CONTAINER:FLAGS, such as ./data:/data or ./data:/data:ro")

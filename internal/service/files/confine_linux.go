@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,8 +105,12 @@ func dropCapabilities() error {
 }
 
 // nameProcess is for ps: the kernel takes the name from the program's path,
-// which is "exe".
-func nameProcess() { _ = os.WriteFile("/proc/self/comm", []byte(processName), 0) }
+// which is "exe". It is called on the first thread, whose name is the
+// process's, and does no harm on another.
+func nameProcess() {
+	name := append([]byte(processName), 0)
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+}
 
 // raiseLimits lets the process have as many descriptors as it may, and says how
 // many those are.

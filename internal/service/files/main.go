@@ -46,6 +46,7 @@ func run(args []string, p protocols) int {
 }
 
 func live(args []string, p protocols) error {
+	nameProcess()
 	told := os.NewFile(fdDescription, "description")
 	d, err := readDescription(told)
 	if err != nil {
@@ -54,7 +55,6 @@ func live(args []string, p protocols) error {
 	landlock := ""
 	switch {
 	case len(args) == 1:
-		nameProcess()
 		if err := confine(d); !errors.Is(err, errServe) {
 			return err
 		}
@@ -73,7 +73,6 @@ func serve(d *description, landlock string, p protocols) error {
 		return err
 	}
 	debug.SetMemoryLimit(memoryLimit)
-	setProcessName()
 	c, err := net.FileConn(os.NewFile(fdControl, "control"))
 	if err != nil {
 		return fmt.Errorf("open the control socket: %w", err)
@@ -135,10 +134,14 @@ func (r *reporter) send(m report) error {
 	return wire.WriteJSON(r.conn, m, reportLimit)
 }
 
-func (r *reporter) log(format string, args ...any) {
+func (r *reporter) log(format string, args ...any) { r.say(reportLog, format, args...) }
+
+func (r *reporter) warn(format string, args ...any) { r.say(reportWarning, format, args...) }
+
+func (r *reporter) say(kind, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if len(text) > maxLine {
 		text = text[:maxLine]
 	}
-	_ = r.send(report{Type: reportLog, Text: printable(text)})
+	_ = r.send(report{Type: kind, Text: printable(text)})
 }

@@ -44,10 +44,11 @@ type describedShare struct {
 
 // What the process says on the control socket.
 const (
-	reportReady  = "ready"  // it serves
-	reportFailed = "failed" // it cannot: Text says why
-	reportLog    = "log"    // Text is for --verbose
-	reportChange = "change" // Volume, Path and Op are set
+	reportReady   = "ready"   // it serves
+	reportFailed  = "failed"  // it cannot: Text says why
+	reportLog     = "log"     // Text is for --verbose
+	reportWarning = "warning" // Text is for every user
+	reportChange  = "change"  // Volume, Path and Op are set
 )
 
 // A report is one frame from the process to its parent.
@@ -67,8 +68,6 @@ const (
 	descriptionLimit = 1 << 20
 	// maxVolumes bounds the shares of an app.
 	maxVolumes = 256
-	// helloLimit bounds the frame that begins a connection of port 12.
-	helloLimit = 64
 )
 
 // readDescription reads the inherited file, which stays as it is.

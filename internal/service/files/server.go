@@ -221,7 +221,9 @@ func (s *Server) listen() error {
 			}
 			close(s.ready)
 		case reportLog:
-			s.options.Verbose("%s", m.Text)
+			s.options.Verbose("%s", printable(m.Text))
+		case reportWarning:
+			s.options.Warn("%s", printable(m.Text))
 		case reportChange:
 			if len(m.Path) > 0 && len(m.Path) <= wire.VolumePathLimit {
 				s.options.Changed(Change{Volume: m.Volume, Path: m.Path, Op: m.Op})

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bake/internal/service/files/tree"
 	"bake/internal/wire"
 )
 
@@ -40,7 +41,7 @@ type share struct {
 	socket *os.File // nil for 9P
 	// nodes and handles are the volume's limits.
 	nodes, handles int
-	tree           shareTree
+	tree           *tree.Tree
 	open           atomic.Int32 // connections
 }
 
@@ -74,7 +75,8 @@ func (s *server) open(ctx context.Context, d *description) error {
 			return fmt.Errorf("there are two volumes %q", v.ID)
 		}
 		s.shares[v.ID] = sh
-		if err := sh.openTree(); err != nil {
+		var err error
+		if sh.tree, err = tree.Open(sh.root, sh.options(os.Geteuid())); err != nil {
 			return fmt.Errorf("serve %s: %w", v.Path, err)
 		}
 	}
@@ -95,6 +97,14 @@ func (s *server) open(ctx context.Context, d *description) error {
 	return nil
 }
 
+// options are the tree's, served by a process of user uid.
+func (sh *share) options(uid int) tree.Options {
+	return tree.Options{
+		ReadOnly: sh.ReadOnly, File: sh.File, UID: sh.UID, GID: sh.GID,
+		Squash: uid != 0, MaxNodes: sh.nodes, MaxHandles: sh.handles,
+	}
+}
+
 // limits divides the descriptors that the process may have among volumes.
 func limits(descriptors uint64, volumes int) (nodes, handles int) {
 	each := (descriptors - min(descriptors, ownDescriptors)) / uint64(max(volumes, 1))
@@ -107,7 +117,7 @@ func limits(descriptors uint64, volumes int) (nodes, handles int) {
 func (s *server) wait() {
 	s.connections.Wait()
 	for _, sh := range s.shares {
-		sh.closeTree()
+		sh.tree.Close()
 	}
 }
 
@@ -140,23 +150,26 @@ func (s *server) hello(conn net.Conn) (*share, error) {
 	if err := conn.SetDeadline(time.Now().Add(helloTime)); err != nil {
 		return nil, err
 	}
-	id, err := wire.ReadFrame(conn, helloLimit)
+	id, err := wire.ReadVolumeHello(conn)
 	if err != nil {
 		return nil, err
 	}
-	sh, refusal := s.find(string(id))
+	sh, refusal := s.find(id)
 	answer := ""
 	if refusal != nil {
 		answer = refusal.Error()
 	}
-	err = wire.WriteFrame(conn, []byte(answer), reportLimit)
+	err = wire.WriteVolumeAnswer(conn, answer)
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})
 	}
 	if sh != nil && err != nil {
 		sh.open.Add(-1)
 	}
-	return sh, errors.Join(refusal, err)
+	if err := errors.Join(refusal, err); err != nil {
+		return nil, err
+	}
+	return sh, nil
 }
 
 // find returns the volume, counted, or why not.

@@ -1,6 +1,8 @@
 package files
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"syscall"
 )
@@ -33,4 +35,13 @@ func (c *child) Kill() error           { return c.cmd.Process.Kill() }
 func (c *child) Wait() error {
 	<-c.done
 	return c.err
+}
+
+// Self is the running program for Start.
+func Self() (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program's own file: %w", err)
+	}
+	return exe, nil
 }

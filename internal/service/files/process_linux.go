@@ -21,3 +21,7 @@ func startProcess(cmd *exec.Cmd) (process, error) {
 type killable struct{ *platform.Process }
 
 func (k killable) Kill() error { return k.Signal(syscall.SIGKILL) }
+
+// Self is the running program for Start: the file itself, whatever has become
+// of its name.
+func Self() (string, error) { return "/proc/self/exe", nil }

@@ -28,7 +28,7 @@ type coalescer struct {
 	mu      sync.Mutex
 	pending []change
 	known   map[change]bool
-	lost    bool // was said
+	lost    bool // some found no room
 	more    chan struct{}
 }
 
@@ -49,10 +49,7 @@ func (c *coalescer) add(path, op string) {
 		return
 	}
 	if len(c.pending) == maxPending {
-		if !c.lost {
-			c.lost = true
-			go c.say.log("the guest is slower than the changes in the volume %s, and some are not reported", c.volume)
-		}
+		c.lost = true
 		return
 	}
 	c.known[ch] = true
@@ -63,23 +60,28 @@ func (c *coalescer) add(path, op string) {
 	}
 }
 
-// take returns the next changes, in order.
-func (c *coalescer) take() []change {
+// take returns the next changes, in order, and whether some were lost.
+func (c *coalescer) take() (next []change, lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := min(batch, len(c.pending))
-	next := append([]change(nil), c.pending[:n]...)
+	next = append(next, c.pending[:n]...)
 	c.pending = append(c.pending[:0], c.pending[n:]...)
 	for _, ch := range next {
 		delete(c.known, ch)
 	}
-	return next
+	return next, c.lost
 }
 
 // run reports until ctx ends or the parent is gone.
 func (c *coalescer) run(ctx context.Context) {
+	said := false
 	for {
-		next := c.take()
+		next, lost := c.take()
+		if lost && !said {
+			said = true
+			c.say.log("the guest is slower than the changes in the volume %s, and some are not reported", c.volume)
+		}
 		for _, ch := range next {
 			if c.say.send(report{Type: reportChange, Volume: c.volume, Path: []byte(ch.path), Op: ch.op}) != nil {
 				return

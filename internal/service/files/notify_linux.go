@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"unsafe"
 
@@ -75,7 +73,7 @@ func (s *server) notify(ctx context.Context, sh *share) error {
 		if !sh.File {
 			w.walk(int(sh.root.Fd()), "", 0, false)
 		}
-		if err := w.read(ctx); err != nil && ctx.Err() == nil {
+		if err := w.read(); err != nil && ctx.Err() == nil {
 			s.say.log("changes in %s are no longer reported: %v", sh.Path, err)
 		}
 	})
@@ -136,7 +134,7 @@ func (w *watcher) walk(fd int, dir string, depth int, report bool) {
 			if report {
 				w.out.add(name, wire.VolumeCreate)
 			}
-			if e.Type()&fs.ModeDir == 0 && e.Type()&fs.ModeType != fs.ModeIrregular {
+			if !e.IsDir() {
 				continue
 			}
 			if w.full {
@@ -164,7 +162,7 @@ func (w *watcher) enter(fd int, name, full string, depth int, report bool) {
 }
 
 // read takes events until there is an error, which closing inotify makes.
-func (w *watcher) read(ctx context.Context) error {
+func (w *watcher) read() error {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := w.inotify.Read(buf)
@@ -234,8 +232,8 @@ func (w *watcher) forget(dir string) {
 
 // arrived watches a directory that is new, with all that is in it already.
 func (w *watcher) arrived(dir string) {
-	parts := strings.Split(dir, "/")
-	if w.full || len(parts) > maxDepth {
+	depth := strings.Count(dir, "/") + 1
+	if w.full || depth > maxDepth {
 		return
 	}
 	fd, err := unix.Openat2(int(w.share.root.Fd()), dir, &unix.OpenHow{
@@ -246,10 +244,7 @@ func (w *watcher) arrived(dir string) {
 		return // it is gone again
 	}
 	defer unix.Close(fd)
-	if slices.ContainsFunc(parts, func(p string) bool { return p == "" }) {
-		return
-	}
 	if ok, _ := w.watch(fd, dir); ok {
-		w.walk(fd, dir, len(parts), true)
+		w.walk(fd, dir, depth, true)
 	}
 }

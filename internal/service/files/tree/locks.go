@@ -159,6 +159,9 @@ func (s *Locks) Get(h *Handle, l Lock) (Lock, error) {
 	if err := l.check(); err != nil {
 		return Lock{}, err
 	}
+	if l.Type == Unlock {
+		return Lock{}, syscall.EINVAL
+	}
 	if err := h.enter(unix.S_IFREG, 0); err != nil {
 		return Lock{}, err
 	}

@@ -137,13 +137,10 @@ func goesByVirtioFS(s volume.Spec, caps hypervisor.Capabilities, devices int) (b
 			return false, fmt.Errorf("the volume %s cannot go by virtiofs: this hypervisor has no vhost-user-fs device; leave --volume-mode out", s.Host)
 		case devices >= caps.MaxDisks:
 			return false, fmt.Errorf("the volume %s cannot go by virtiofs: this hypervisor takes %d disks and such shares together; leave --volume-mode out", s.Host, caps.MaxDisks)
-		case s.Cache != "":
-			return false, fmt.Errorf("the volume %s has cache=%s, which is a setting of 9P: leave it out, or --volume-mode virtiofs", s.Host, s.Cache)
 		}
 		return true, nil
 	}
-	// A cache mode asks for 9P.
-	return preferVirtioFS && caps.VhostUserFS && devices < caps.MaxDisks && s.Cache == "", nil
+	return preferVirtioFS && caps.VhostUserFS && devices < caps.MaxDisks, nil
 }
 
 // diskDevice is the guest's name of a disk, as Linux gives them
@@ -203,7 +200,7 @@ func (v *volumes) openShares(ctx context.Context, pl *plan, o files.Options) err
 		}
 		s := files.Volume{
 			ID: pl.manifest.Volumes[i].ID, Root: root, Path: p.Host,
-			ReadOnly: p.ReadOnly, File: p.File, Notify: p.Notify, UID: p.UID, GID: p.GID,
+			ReadOnly: p.ReadOnly, File: p.File, Notify: p.Notify, UID: p.UID, GID: p.GID, Cache: p.Cache,
 		}
 		shared = append(shared, s)
 		if p.share < 0 {

@@ -38,6 +38,7 @@ type describedShare struct {
 	Notify   bool    `json:"notify,omitempty"`
 	UID      *uint32 `json:"uid,omitempty"`
 	GID      *uint32 `json:"gid,omitempty"`
+	Cache    string  `json:"cache,omitempty"`
 	// Socket is the vhost-user socket's descriptor; 0 is none.
 	Socket int `json:"socket,omitempty"`
 }

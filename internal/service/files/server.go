@@ -34,6 +34,9 @@ type Volume struct {
 	Notify bool
 	// UID and GID, if set, are the owner that everything shows.
 	UID, GID *uint32
+	// Cache is what the guest may keep by virtiofs: none, mmap, loose, or empty
+	// for the default. With 9P the guest decides.
+	Cache string
 	// Socket is this side's end of a vhost-user connection. With one the volume
 	// goes by virtiofs, without by 9P. It stays the caller's like Root.
 	Socket *os.File
@@ -108,7 +111,7 @@ func start(ctx context.Context, exe string, volumes []Volume, o Options) (*Serve
 	d := description{Parent: os.Getpid()}
 	var roots, sockets []*os.File
 	for _, v := range volumes {
-		share := describedShare{ID: v.ID, Path: v.Path, ReadOnly: v.ReadOnly, File: v.File, Notify: v.Notify, UID: v.UID, GID: v.GID}
+		share := describedShare{ID: v.ID, Path: v.Path, ReadOnly: v.ReadOnly, File: v.File, Notify: v.Notify, UID: v.UID, GID: v.GID, Cache: v.Cache}
 		roots = append(roots, v.Root)
 		if v.Socket != nil {
 			share.Socket = fdVolumes + len(volumes) + len(sockets)

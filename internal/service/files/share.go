@@ -43,6 +43,7 @@ type share struct {
 	nodes, handles int
 	tree           *tree.Tree
 	open           atomic.Int32 // connections
+	log            func(format string, args ...any)
 }
 
 // protocols are what is spoken on the connections. They return when it is over,
@@ -66,7 +67,7 @@ func (s *server) open(ctx context.Context, d *description) error {
 	s.shares = map[string]*share{}
 	limit := raiseLimits()
 	for i, v := range d.Volumes {
-		sh := &share{describedShare: v, root: os.NewFile(uintptr(fdVolumes+i), v.Path)}
+		sh := &share{describedShare: v, root: os.NewFile(uintptr(fdVolumes+i), v.Path), log: s.say.log}
 		sh.nodes, sh.handles = limits(limit, len(d.Volumes))
 		if v.Socket != 0 {
 			sh.socket = os.NewFile(uintptr(v.Socket), "vhost-user")

@@ -136,14 +136,17 @@ func statImage(path string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at it: %w", err)
 	}
-	mode := info.Mode()
+	return info, imageMode(path, info.Mode())
+}
+
+func imageMode(path string, mode fs.FileMode) error {
 	switch {
 	case mode.IsRegular():
 	case mode.IsDir():
-		return nil, fmt.Errorf("%s is a folder and no image of a disk: leave :ext4 out to share it", path)
+		return fmt.Errorf("%s is a folder and no image of a disk: leave :ext4 out to share it", path)
 	case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0:
 	default:
-		return nil, fmt.Errorf("%s is neither a file nor a block device, so it is no image of a disk", path)
+		return fmt.Errorf("%s is neither a file nor a block device, so it is no image of a disk", path)
 	}
-	return info, nil
+	return nil
 }

@@ -95,7 +95,7 @@ func describe(ctx context.Context, driver hypervisor.Driver, pl *plan, w io.Writ
 	defer ephemeral.Close()
 	v := &volumes{}
 	defer v.close()
-	if err := v.openDisks(pl); err != nil {
+	if err := v.openDisks(pl, showDisk); err != nil {
 		return err
 	}
 	machine, err := driver.Describe(ctx, pl.config)
@@ -148,7 +148,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	}
 	v := &volumes{}
 	defer v.close()
-	if err := v.openDisks(pl); err != nil {
+	if err := v.openDisks(pl, openDisk); err != nil {
 		return 0, err
 	}
 	if err := v.openShares(ctx, pl, files.Options{

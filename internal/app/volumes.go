@@ -29,9 +29,6 @@ const (
 	// msize is the longest 9P message in bytes. The guest's kernel wants such
 	// a piece of memory in one, so more would not always be had.
 	msize = 256 << 10
-	// namedSubdir is what the container gets of a named volume: a database does
-	// not start in a directory with a lost+found in it.
-	namedSubdir = "data"
 )
 
 // The values of --volume-mode.
@@ -97,7 +94,7 @@ func (p *plan) addVolumes(specs []volume.Spec, caps hypervisor.Capabilities) err
 			v.Kind, v.Type, v.Device = wire.VolumeDisk, "ext4", diskDevice(planned.disk)
 			name := s.Host
 			if s.Kind == volume.KindNamed {
-				name, v.Subdir, v.CopyUp = s.Name, namedSubdir, !s.NoCopy && !s.ReadOnly
+				name, v.Subdir, v.CopyUp = s.Name, volume.Subdir, !s.NoCopy && !s.ReadOnly
 			}
 			p.config.Disks = append(p.config.Disks, hypervisor.Disk{
 				Resource: hypervisor.Resource{Name: "volume " + name, Size: -1}, ReadOnly: s.ReadOnly, Durable: true,
@@ -160,14 +157,14 @@ type volumes struct {
 	server *files.Server
 }
 
-// openDisks opens and locks the images and named volumes, and puts them into
-// the plan.
-func (v *volumes) openDisks(pl *plan) error {
+// openDisks opens and locks the images and named volumes with open, and puts
+// them into the plan.
+func (v *volumes) openDisks(pl *plan, open func(volume.Spec) (*os.File, error)) error {
 	for _, p := range pl.volumes {
 		if p.Kind != volume.KindImage && p.Kind != volume.KindNamed {
 			continue
 		}
-		f, err := openDisk(p.Spec)
+		f, err := open(p.Spec)
 		if err != nil {
 			return err
 		}

@@ -78,6 +78,10 @@ type Options struct {
 	DryRun bool
 	// NoReboot keeps a finished guest running.
 	NoReboot bool
+
+	// fileServer is the program that becomes the file server; empty is this
+	// one.
+	fileServer string
 }
 
 // The defaults where neither the user nor the app says anything.

@@ -151,7 +151,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	if err := v.openDisks(pl, openDisk); err != nil {
 		return 0, err
 	}
-	if err := v.openShares(ctx, pl, files.Options{
+	if err := v.openShares(ctx, pl, o.fileServer, files.Options{
 		Dir: pl.config.Dir, Verbose: s.verbose, Changed: s.changed,
 		Warn: func(format string, args ...any) { warn(stderr, format, args...) },
 	}); err != nil {
@@ -198,6 +198,9 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	}
 	services.Go(func() { servePorts(serveCtx, ports, s) })
 	if err := v.serve(serveCtx, &services, s); err != nil {
+		return 0, err
+	}
+	if err := v.ready(ctx); err != nil {
 		return 0, err
 	}
 	if err := vm.Start(ctx); err != nil {

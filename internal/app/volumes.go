@@ -175,9 +175,9 @@ func (v *volumes) openDisks(pl *plan, open func(volume.Spec) (*os.File, error)) 
 }
 
 // openShares opens the shared folders and files, and starts the process that
-// serves them, if there are any. It puts the sockets of those that go by
+// serves them, exe, if there are any. It puts the sockets of those that go by
 // virtiofs into the plan; started says when they have been taken over.
-func (v *volumes) openShares(ctx context.Context, pl *plan, o files.Options) error {
+func (v *volumes) openShares(ctx context.Context, pl *plan, exe string, o files.Options) error {
 	var shared []files.Volume
 	defer func() {
 		for _, s := range shared {
@@ -214,12 +214,23 @@ func (v *volumes) openShares(ctx context.Context, pl *plan, o files.Options) err
 	if len(shared) == 0 {
 		return nil
 	}
-	exe, err := files.Self()
-	if err != nil {
-		return err
+	if exe == "" {
+		var err error
+		if exe, err = files.Self(); err != nil {
+			return err
+		}
 	}
+	var err error
 	v.server, err = files.Start(ctx, exe, shared, o)
 	return err
+}
+
+// ready waits until the shares are served.
+func (v *volumes) ready(ctx context.Context) error {
+	if v.server == nil {
+		return nil
+	}
+	return v.server.Ready(ctx)
 }
 
 // started is called when the VM has what it needs: what it has now hangs up

@@ -4,21 +4,19 @@ package files
 
 import (
 	"context"
-	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"bake/internal/service/files/filestest"
 	"bake/internal/wire"
 )
 
@@ -32,53 +30,11 @@ func TestMain(m *testing.M) {
 		os.Exit(parent(dir))
 	}
 	code := m.Run()
-	if static.path != "" {
-		os.RemoveAll(filepath.Dir(static.path))
-	}
+	program.Remove()
 	os.Exit(code)
 }
 
-// static is the test's own program, linked as an app is: without the loader of
-// shared libraries, which is no volume.
-var static struct {
-	once sync.Once
-	path string
-	err  error
-}
-
-func program(t *testing.T) string {
-	t.Helper()
-	static.once.Do(func() {
-		static.err = func() error {
-			self, err := elf.Open("/proc/self/exe")
-			if err != nil {
-				return err
-			}
-			defer self.Close()
-			if self.Section(".interp") == nil {
-				return nil
-			}
-			dir, err := os.MkdirTemp("", "bake-files-test")
-			if err != nil {
-				return err
-			}
-			static.path = filepath.Join(dir, "files.test")
-			cmd := exec.Command("go", "test", "-c", "-o", static.path, ".")
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("%w: %s", err, out)
-			}
-			return nil
-		}()
-	})
-	if static.err != nil {
-		t.Fatal(static.err)
-	}
-	if static.path != "" {
-		return static.path
-	}
-	return "/proc/self/exe"
-}
+var program filestest.Program
 
 // A probe is one thing for the process to try, and the answer is the errno.
 type probe struct {

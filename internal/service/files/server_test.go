@@ -50,7 +50,7 @@ func newRig(t *testing.T, volumes ...Volume) *rig {
 	r := &rig{served: make(chan error, 1), changes: make(chan Change, 1<<16), addr: filepath.Join(t.TempDir(), "s")}
 	t.Setenv("FILES_TEST_SECRET", "secret")
 	var err error
-	r.Server, err = Start(t.Context(), program(t), volumes, Options{
+	r.Server, err = Start(t.Context(), program.Path(t), volumes, Options{
 		Dir: t.TempDir(), Warn: r.say, Verbose: r.say, Changed: func(c Change) { r.changes <- c },
 	})
 	for _, v := range volumes {
@@ -358,15 +358,8 @@ func TestItDiesWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer near.Close()
-	exe := program(t)
-	self := exe
-	if exe == "/proc/self/exe" {
-		if self, err = os.Executable(); err != nil {
-			t.Fatal(err)
-		}
-		exe = self
-	}
-	cmd := exec.Command(self)
+	exe := program.Path(t)
+	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), "FILES_TEST_PARENT="+t.TempDir(), "FILES_TEST_PROGRAM="+exe)
 	cmd.ExtraFiles = []*os.File{far}
 	cmd.Stderr = os.Stderr

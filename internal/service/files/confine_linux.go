@@ -69,7 +69,7 @@ func confine(d *description) error {
 		}
 	}
 	err = unix.Exec("/proc/self/exe", []string{processName, servingArg, strconv.Itoa(abi)}, []string{})
-	return fmt.Errorf("confine the file server: run it again: %w", err)
+	return fmt.Errorf("confine the file server: run it again: %w (a carrier must be linked without shared libraries)", err)
 }
 
 // checkParent notices a parent that died before the kernel was told to tell.

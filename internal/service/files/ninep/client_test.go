@@ -179,10 +179,8 @@ func (c *client) start(kind uint8, fields ...any) (uint16, <-chan reply) {
 	} else {
 		c.waiting[tag] = ch
 	}
-	b := message9(kind, tag, fields...)
-	_, err := c.conn.Write(b)
 	c.mu.Unlock()
-	_ = err // the reader notices
+	c.conn.Write(message9(kind, tag, fields...)) // the reader notices an error
 	return tag, ch
 }
 

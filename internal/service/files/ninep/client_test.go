@@ -357,3 +357,15 @@ func content(t testing.TB, elem ...string) string {
 	}
 	return string(b)
 }
+
+// fileDescriptor is the number of a connection's socket, which stays the
+// connection's.
+func fileDescriptor(t testing.TB, c net.Conn) (fd uintptr) {
+	t.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(n uintptr) { fd = n })
+	return fd
+}

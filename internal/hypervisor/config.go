@@ -39,6 +39,9 @@ type Config struct {
 type Disk struct {
 	Resource Resource
 	ReadOnly bool
+	// Durable: what the guest flushes reaches the host's disk. Without it, the
+	// contents are thrown away with the VM and no flush waits for anything.
+	Durable bool
 }
 
 // A Share is a virtio file system device (virtio 1.2, 5.11). Who serves its

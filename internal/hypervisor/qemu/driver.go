@@ -59,10 +59,10 @@ var _ hypervisor.Driver = (*Driver)(nil)
 // Name is "qemu".
 func (d *Driver) Name() string { return Name }
 
-// Capabilities says what the driver can do. QEMU has virtiofs, but nothing
-// here serves it yet.
+// Capabilities says what the driver can do. It asks QEMU, if nobody did so
+// before. QEMU serves no files by itself.
 func (d *Driver) Capabilities() hypervisor.Capabilities {
-	return hypervisor.Capabilities{DiskOffset: true, MaxDisks: maxDisks}
+	return hypervisor.Capabilities{DiskOffset: true, MaxDisks: maxDisks, VhostUserFS: d.shares()}
 }
 
 // Available says whether a QEMU was found that has what a VM needs. Without
@@ -107,6 +107,9 @@ func (d *Driver) Describe(ctx context.Context, cfg hypervisor.Config) (hyperviso
 		}
 		desc.Disks = append(desc.Disks, dd)
 	}
+	for _, share := range cfg.Shares {
+		desc.Shares = append(desc.Shares, share.Tag)
+	}
 	return desc, nil
 }
 
@@ -133,6 +136,10 @@ func (d *Driver) plan(ctx context.Context, cfg hypervisor.Config) (*machine, err
 	kind, err := d.kind(bin)
 	if err != nil {
 		return nil, err
+	}
+	if len(cfg.Shares) > 0 && !bin.shares(kind) {
+		return nil, fmt.Errorf("%s (%s) has no vhost-user-fs device for its %s machine, which virtiofs needs: use --volume-mode 9p",
+			bin.name(), bin.facts.Version, kind)
 	}
 	accel, err := d.accelerator(ctx, bin, kind, cfg.Kernel)
 	if err != nil {

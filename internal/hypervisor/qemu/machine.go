@@ -28,7 +28,7 @@ const clockTime = 10 * time.Millisecond
 const firstFile = 3
 
 // A machine is everything that QEMU's arguments are made of. It holds no open
-// file: QEMU inherits those in the order kernel, initrd, vsock, disks, with
+// file: QEMU inherits those in the order kernel, initrd, vsock, disks, shares, with
 // numbers from firstFile on.
 type machine struct {
 	bin        *program
@@ -43,6 +43,7 @@ type machine struct {
 	initrd     bool
 	vsock      bool
 	disks      []diskWindow
+	shares     []string // tags
 	clock      *tsc.Measurement // until the kernel's parameters have it
 }
 
@@ -69,6 +70,9 @@ func newMachine(bin *program, kind, accel string, env []string, cfg hypervisor.C
 			return nil, err
 		}
 		m.disks = append(m.disks, diskWindow{offset, size, disk.ReadOnly})
+	}
+	for _, share := range cfg.Shares {
+		m.shares = append(m.shares, share.Tag)
 	}
 	_, size, err := window(cfg.Initrd)
 	if err != nil {
@@ -195,6 +199,9 @@ func (m *machine) args() []string {
 	if m.vsock {
 		add("-chardev", fmt.Sprintf("socket,id=vsock,fd=%d", vsock))
 		add("-device", m.device("vhost-user-vsock", "chardev=vsock", 5))
+	}
+	for i, tag := range m.shares {
+		add(m.share(i, tag, next())...)
 	}
 	return args
 }

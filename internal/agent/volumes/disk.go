@@ -108,7 +108,7 @@ func (m *volume) copyUp(cfg Config) error {
 	if err := syncFilesystem(m.dir); err != nil {
 		return fmt.Errorf("write the copy of the image's files to the disk: %w", err)
 	}
-	if err := unix.Rename(partial, m.source); err != nil { // over an empty directory too, which os.Rename refuses
+	if err := unix.Rename(partial, m.source); err != nil { // over an empty directory too, unlike os.Rename
 		return fmt.Errorf("finish the copy of the image's files: %w", err)
 	}
 	if err := syncFilesystem(m.dir); err != nil {

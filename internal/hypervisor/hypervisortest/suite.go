@@ -21,7 +21,7 @@ type Options struct {
 	Kill func(t testing.TB, vm hypervisor.VM)
 }
 
-// Run runs the suite: about 15 boots.
+// Run runs the suite: about 16 boots.
 func Run(t *testing.T, o Options) {
 	s := suite{o.Guest, o}
 	for _, test := range []struct {
@@ -33,6 +33,7 @@ func Run(t *testing.T, o Options) {
 		{"RefusesBadConfigs", s.refusesBadConfigs},
 		{"OneVM", s.oneVM},
 		{"DiskSharedByVMs", s.diskSharedByVMs},
+		{"ManyDisks", s.manyDisks},
 		{"LifeOfAVM", s.life},
 		{"RebootIsCleanWithoutConsole", s.rebootWithoutConsole},
 		{"PanicEndsTheVM", s.panics},
@@ -49,6 +50,9 @@ func Run(t *testing.T, o Options) {
 		t.Run(test.name, test.run)
 	}
 }
+
+// RunManyDisks is the part of the suite about the number of disks.
+func RunManyDisks(t *testing.T, o Options) { suite{o.Guest, o}.manyDisks(t) }
 
 // RunOneVM is the part of the suite that a single boot is enough for: what the
 // guest sees of its machine.

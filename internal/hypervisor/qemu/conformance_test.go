@@ -62,6 +62,7 @@ func TestQ35(t *testing.T) {
 		t.Skip("q35 is a machine for amd64 guests")
 	}
 	hypervisortest.RunOneVM(t, options(t, machineQ35))
+	t.Run("ManyDisks", func(t *testing.T) { hypervisortest.RunManyDisks(t, options(t, machineQ35)) })
 }
 
 func options(t testing.TB, machine string) hypervisortest.Options {

@@ -14,10 +14,14 @@ import (
 // Name is what --hypervisor calls this driver.
 const Name = "qemu"
 
-// maxDisks leaves the microvm's first virtio-mmio transport alone, whose
-// interrupts do not arrive under TCG (seen with QEMU 7.2: 24 transports, taken
-// from the last one down).
-const maxDisks = 16
+// maxDisks is how many disks and shares a VM may have: a rootfs, an ephemeral
+// disk and 20 volumes.
+const maxDisks = 22
+
+// maxMMIO is how many of them a microvm takes without a PCI bus. It leaves the
+// first virtio-mmio transport alone, whose interrupts do not arrive under TCG
+// (seen with QEMU 7.2: 24 transports, taken from the last one down).
+const maxMMIO = 16
 
 // A Driver runs VMs with one QEMU. It must not be copied after its first use.
 type Driver struct {
@@ -141,11 +145,26 @@ func (d *Driver) plan(ctx context.Context, cfg hypervisor.Config) (*machine, err
 		return nil, fmt.Errorf("%s (%s) has no vhost-user-fs device for its %s machine, which virtiofs needs: use --volume-mode 9p",
 			bin.name(), bin.facts.Version, kind)
 	}
+	if n := len(cfg.Disks) + len(cfg.Shares); needsPCI(kind, cfg) && !bin.pci(len(cfg.Shares) > 0) {
+		return nil, fmt.Errorf("%s (%s) has no vhost-user devices for PCI, which a VM with %d disks and shares needs: give it at most %d, or install a QEMU that was built with them",
+			bin.name(), bin.facts.Version, n, maxMMIO)
+	}
 	accel, err := d.accelerator(ctx, bin, kind, cfg.Kernel)
 	if err != nil {
 		return nil, err
 	}
 	return newMachine(bin, kind, accel, d.Env, cfg)
+}
+
+// needsPCI says whether a microvm must have a PCI bus. It is as fast as without
+// one; what needs none does without, as a smaller machine.
+func needsPCI(kind string, cfg hypervisor.Config) bool {
+	return kind == machineMicroVM && len(cfg.Disks)+len(cfg.Shares) > maxMMIO
+}
+
+// pci says whether QEMU has the vhost-user devices for PCI.
+func (p *program) pci(shares bool) bool {
+	return p.facts.VsockPCI && (p.facts.FSPCI || !shares)
 }
 
 // arch is the guests' architecture.

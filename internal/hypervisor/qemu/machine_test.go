@@ -39,7 +39,7 @@ func TestCommand(t *testing.T) {
 		"-device", "virtio-blk-device,drive=disk0",
 		"-add-fd", "fd=7,set=1",
 		"-blockdev", "driver=raw,node-name=disk1,offset=65536,size=1048576,file.driver=file,file.filename=/dev/fdset/1,file.locking=off,discard=unmap,file.discard=unmap,cache.no-flush=on,file.cache.no-flush=on",
-		"-device", "virtio-blk-device,drive=disk1",
+		"-device", "virtio-blk-device,drive=disk1,werror=report",
 		"-device", "virtio-rng-device",
 		"-chardev", "socket,id=vsock,fd=5",
 		"-device", "vhost-user-vsock-device,chardev=vsock",

@@ -39,7 +39,7 @@ func (d *Driver) shares() bool {
 }
 
 // share is the arguments for one file system device, whose back end is on an
-// inherited socket. QEMU gives it a place behind the disks.
+// inherited socket. QEMU gives it a place that is free.
 func (m *machine) share(i int, tag string, fd int) []string {
 	bus := "device"
 	if m.pci() {

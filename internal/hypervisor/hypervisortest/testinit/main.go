@@ -45,6 +45,7 @@ type machine struct{}
 
 var _ testguest.Machine = machine{}
 var _ testguest.Filler = machine{}
+var _ testguest.Journaler = machine{}
 
 func (machine) CommandLine() (string, error) {
 	b, err := os.ReadFile("/proc/cmdline")

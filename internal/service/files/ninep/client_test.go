@@ -179,10 +179,8 @@ func (c *client) start(kind uint8, fields ...any) (uint16, <-chan reply) {
 	} else {
 		c.waiting[tag] = ch
 	}
-	b := message9(kind, tag, fields...)
-	_, err := c.conn.Write(b)
 	c.mu.Unlock()
-	_ = err // the reader notices
+	c.conn.Write(message9(kind, tag, fields...)) // the reader notices an error
 	return tag, ch
 }
 
@@ -358,4 +356,16 @@ func content(t testing.TB, elem ...string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// fileDescriptor is the number of a connection's socket, which stays the
+// connection's.
+func fileDescriptor(t testing.TB, c net.Conn) (fd uintptr) {
+	t.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(n uintptr) { fd = n })
+	return fd
 }

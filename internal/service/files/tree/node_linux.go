@@ -122,50 +122,9 @@ func (n *Node) reopen(flags int) (int, error) {
 
 func (n *Node) stat() (Attr, error) { return statFD(n.fd) }
 
-// statFD is statx(2), which knows the birth time.
-func statFD(fd int) (Attr, error) {
-	var x unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_SYNC_AS_STAT, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x); err != nil {
-		return Attr{}, err
-	}
-	a := Attr{
-		ID:        ID{unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino},
-		Mode:      uint32(x.Mode),
-		Nlink:     x.Nlink,
-		UID:       x.Uid,
-		GID:       x.Gid,
-		Major:     x.Rdev_major,
-		Minor:     x.Rdev_minor,
-		Size:      int64(x.Size),
-		Blocks:    x.Blocks,
-		BlockSize: x.Blksize,
-		Atime:     Timespec{x.Atime.Sec, x.Atime.Nsec},
-		Mtime:     Timespec{x.Mtime.Sec, x.Mtime.Nsec},
-		Ctime:     Timespec{x.Ctime.Sec, x.Ctime.Nsec},
-	}
-	if x.Mask&unix.STATX_BTIME != 0 {
-		a.Btime = Timespec{x.Btime.Sec, x.Btime.Nsec}
-	}
-	return a, nil
-}
+func statFD(fd int) (Attr, error) { return statX(fd, "", unix.AT_EMPTY_PATH) }
 
-func (n *Node) statfs() (StatFS, error) {
-	var s unix.Statfs_t
-	if err := unix.Fstatfs(n.fd, &s); err != nil {
-		return StatFS{}, err
-	}
-	return StatFS{
-		Type:      uint32(s.Type),
-		BlockSize: uint32(s.Bsize),
-		Blocks:    s.Blocks,
-		Free:      s.Bfree,
-		Avail:     s.Bavail,
-		Files:     s.Files,
-		FilesFree: s.Ffree,
-		FSID:      uint64(uint32(s.Fsid.Val[0])) | uint64(uint32(s.Fsid.Val[1]))<<32,
-		NameLen:   uint32(s.Namelen),
-	}, nil
-}
+func (n *Node) statfs() (StatFS, error) { return statfsFD(n.fd) }
 
 func (n *Node) setOwner(uid, gid uint32) error {
 	return unix.Fchownat(n.fd, "", int(int32(uid)), int(int32(gid)), unix.AT_EMPTY_PATH)

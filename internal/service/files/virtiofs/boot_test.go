@@ -44,13 +44,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A server serves dir on one end of a socket pair.
-type server func(t testing.TB, dir string, socket *os.File)
+// A server serves dir, and returns QEMU's end of its socket.
+type server func(t testing.TB, dir string) *os.File
 
 // ours is package virtiofs.
 func ours(o virtiofs.Options, to tree.Options) server {
-	return func(t testing.TB, dir string, socket *os.File) {
+	return func(t testing.TB, dir string) *os.File {
 		t.Helper()
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket := os.NewFile(uintptr(pair[0]), "server")
 		f, err := os.Open(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -76,6 +81,7 @@ func ours(o virtiofs.Options, to tree.Options) server {
 			}
 			shared.Close()
 		})
+		return os.NewFile(uintptr(pair[1]), "QEMU")
 	}
 }
 
@@ -91,7 +97,8 @@ type guest struct {
 	vm hypervisor.VM
 }
 
-func bootGuest(t testing.TB, machine string, shares ...share) *guest {
+// command is QEMU; empty for the one that is found.
+func bootGuest(t testing.TB, machine string, command []string, shares ...share) *guest {
 	t.Helper()
 	path := os.Getenv("BAKE_TEST_KERNEL")
 	if path == "" {
@@ -130,16 +137,11 @@ func bootGuest(t testing.TB, machine string, shares ...share) *guest {
 	}
 	var peers []*os.File
 	for i, s := range shares {
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.serve(t, s.dir, os.NewFile(uintptr(pair[0]), "server"))
-		peer := os.NewFile(uintptr(pair[1]), "QEMU")
+		peer := s.serve(t, s.dir)
 		peers = append(peers, peer)
 		cfg.Shares = append(cfg.Shares, hypervisor.Share{Tag: fmt.Sprintf("bake%d", i), Socket: peer})
 	}
-	vm, err := (&qemu.Driver{Machine: machine}).New(t.Context(), cfg)
+	vm, err := (&qemu.Driver{Machine: machine, Command: command}).New(t.Context(), cfg)
 	for _, p := range peers {
 		p.Close()
 	}

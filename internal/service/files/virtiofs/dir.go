@@ -13,11 +13,12 @@ func (fs *fileSystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.Open
 	if !st.Ok() {
 		return st
 	}
+	defer n.Close()
 	h, err := n.Open(tree.OpenRead | tree.OpenDirectory)
 	if err != nil {
 		return status(err)
 	}
-	out.Fh = fs.files.add(h)
+	out.Fh = fs.files.add(h, in.NodeId)
 	return fuse.OK
 }
 
@@ -59,8 +60,8 @@ func (fs *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.
 		}
 		// An entry that is gone by now, or for which there is no descriptor,
 		// is a name without an object: the guest looks it up if it must.
-		if n, a, err := dir.Lookup(e.Name); err == nil {
-			fs.tell(n, &a, told)
+		if n, a, err := fs.nodes.lookup(dir, e.Name); err == nil {
+			fs.tell(n, &a, in.NodeId, e.Name, told)
 		}
 		return true
 	}))

@@ -19,6 +19,7 @@ type files struct {
 // A file is an open file or directory.
 type file struct {
 	handle *tree.Handle
+	number uint64 // of its node
 
 	mu    sync.Mutex
 	plain *tree.Handle // of a file that is open for appending; see random
@@ -34,11 +35,11 @@ func (fs *files) get(fh uint64) *file {
 }
 
 // add takes h over and returns its number.
-func (fs *files) add(h *tree.Handle) uint64 {
+func (fs *files) add(h *tree.Handle, number uint64) uint64 {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.last++
-	fs.byFH[fs.last] = &file{handle: h}
+	fs.byFH[fs.last] = &file{handle: h, number: number}
 	return fs.last
 }
 

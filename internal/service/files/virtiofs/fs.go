@@ -31,7 +31,7 @@ type fileSystem struct {
 	waiting atomic.Int32 // requests that wait for locks
 }
 
-func newFileSystem(t *tree.Tree, c Cache) (*fileSystem, error) {
+func newFileSystem(t *tree.Tree, c Cache, descriptors int) (*fileSystem, error) {
 	fs := &fileSystem{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t}
 	switch c {
 	case CacheDefault, CacheMmap:
@@ -44,7 +44,7 @@ func newFileSystem(t *tree.Tree, c Cache) (*fileSystem, error) {
 	default:
 		return nil, fmt.Errorf("there is no cache mode %q for virtiofs: use %s, %s or %s", c, CacheNone, CacheMmap, CacheLoose)
 	}
-	fs.nodes.init(t.Root())
+	fs.nodes.init(t.Root(), descriptors, maxNodes)
 	fs.files.init()
 	fs.locks.Store(tree.NewLocks(true, maxLocks))
 	return fs, nil
@@ -109,12 +109,17 @@ func setAttr(out *fuse.Attr, a *tree.Attr) {
 }
 
 // tell puts an object, which it takes over, into an answer that counts as a
-// lookup.
-func (fs *fileSystem) tell(n *tree.Node, a *tree.Attr, out *fuse.EntryOut) {
-	out.NodeId = fs.nodes.add(n)
+// lookup of name in the directory dir.
+func (fs *fileSystem) tell(n *tree.Node, a *tree.Attr, dir uint64, name string, out *fuse.EntryOut) fuse.Status {
+	number, st := fs.nodes.add(n, a, dir, name)
+	if !st.Ok() {
+		return st
+	}
+	out.NodeId = number
 	setTimeout(fs.names, &out.EntryValid, &out.EntryValidNsec)
 	setTimeout(fs.attrs, &out.AttrValid, &out.AttrValidNsec)
 	setAttr(&out.Attr, a)
+	return fuse.OK
 }
 
 func (fs *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
@@ -122,12 +127,12 @@ func (fs *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, 
 	if !st.Ok() {
 		return st
 	}
-	n, a, err := dir.Lookup(name)
+	defer dir.Close()
+	n, a, err := fs.nodes.lookup(dir, name)
 	if err != nil {
 		return status(err)
 	}
-	fs.tell(n, &a, out)
-	return fuse.OK
+	return fs.tell(n, &a, in.NodeId, name, out)
 }
 
 func (fs *fileSystem) Forget(number, lookups uint64) { fs.nodes.forget(number, lookups) }
@@ -137,6 +142,7 @@ func (fs *fileSystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.A
 	if !st.Ok() {
 		return st
 	}
+	defer n.Close()
 	return fs.attributes(n, out)
 }
 
@@ -155,6 +161,7 @@ func (fs *fileSystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.A
 	if !st.Ok() {
 		return st
 	}
+	defer n.Close()
 	var h *tree.Handle
 	if in.Valid&fuse.FATTR_FH != 0 {
 		if f := fs.files.get(in.Fh); f != nil && f.handle.Node().ID() == n.ID() {
@@ -230,6 +237,7 @@ func (fs *fileSystem) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fu
 	if !st.Ok() {
 		return nil, st
 	}
+	defer n.Close()
 	target, err := n.Readlink()
 	return []byte(target), status(err)
 }
@@ -239,6 +247,7 @@ func (fs *fileSystem) StatFs(_ <-chan struct{}, in *fuse.InHeader, out *fuse.Sta
 	if !st.Ok() {
 		return st
 	}
+	defer n.Close()
 	s, err := n.StatFS()
 	if err != nil {
 		return status(err)

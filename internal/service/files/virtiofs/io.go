@@ -40,8 +40,10 @@ func openFlags(flags uint32) tree.OpenFlags {
 	return f
 }
 
-func (fs *fileSystem) opened(h *tree.Handle, out *fuse.OpenOut) {
-	out.Fh = fs.files.add(h)
+// opened tells the guest of a handle of the object that it knows as number.
+func (fs *fileSystem) opened(h *tree.Handle, number uint64, out *fuse.OpenOut) {
+	fs.nodes.opened(number, 1)
+	out.Fh = fs.files.add(h, number)
 	out.OpenFlags = fs.openFlags
 }
 
@@ -50,6 +52,7 @@ func (fs *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	if !st.Ok() {
 		return st
 	}
+	defer n.Close()
 	h, err := n.Open(openFlags(in.Flags) &^ tree.OpenExclusive)
 	if err != nil {
 		return status(err)
@@ -60,7 +63,7 @@ func (fs *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 			return status(err)
 		}
 	}
-	fs.opened(h, out)
+	fs.opened(h, in.NodeId, out)
 	return fuse.OK
 }
 
@@ -69,6 +72,7 @@ func (fs *fileSystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, 
 	if !st.Ok() {
 		return st
 	}
+	defer dir.Close()
 	n, h, a, err := dir.Create(name, openFlags(in.Flags), permissions(dir, in.Mode, in.Umask), owner(&in.InHeader))
 	if err != nil {
 		return status(err)
@@ -84,8 +88,11 @@ func (fs *fileSystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, 
 			return status(err)
 		}
 	}
-	fs.tell(n, &a, &out.EntryOut)
-	fs.opened(h, &out.OpenOut)
+	if st := fs.tell(n, &a, in.NodeId, name, &out.EntryOut); !st.Ok() {
+		h.Close()
+		return st
+	}
+	fs.opened(h, out.NodeId, &out.OpenOut)
 	return fuse.OK
 }
 
@@ -93,6 +100,7 @@ func (fs *fileSystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, 
 func (fs *fileSystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if f := fs.files.take(in.Fh); f != nil {
 		fs.locks.Load().Release(f.handle)
+		fs.nodes.opened(f.number, -1)
 		f.close()
 	}
 }

@@ -26,12 +26,11 @@ func permissions(dir *tree.Node, mode, umask uint32) uint32 {
 func owner(in *fuse.InHeader) tree.Owner { return tree.Owner{UID: in.Uid, GID: in.Gid} }
 
 // made is the end of every request that makes an object.
-func (fs *fileSystem) made(n *tree.Node, a tree.Attr, err error, out *fuse.EntryOut) fuse.Status {
+func (fs *fileSystem) made(n *tree.Node, a tree.Attr, err error, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	if err != nil {
 		return status(err)
 	}
-	fs.tell(n, &a, out)
-	return fuse.OK
+	return fs.tell(n, &a, in.NodeId, name, out)
 }
 
 func (fs *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
@@ -39,8 +38,9 @@ func (fs *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, ou
 	if !st.Ok() {
 		return st
 	}
+	defer dir.Close()
 	n, a, err := dir.Mknod(name, permissions(dir, in.Mode, in.Umask), owner(&in.InHeader))
-	return fs.made(n, a, err, out)
+	return fs.made(n, a, err, &in.InHeader, name, out)
 }
 
 func (fs *fileSystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
@@ -48,8 +48,9 @@ func (fs *fileSystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, ou
 	if !st.Ok() {
 		return st
 	}
+	defer dir.Close()
 	n, a, err := dir.Mkdir(name, permissions(dir, in.Mode, in.Umask), owner(&in.InHeader))
-	return fs.made(n, a, err, out)
+	return fs.made(n, a, err, &in.InHeader, name, out)
 }
 
 func (fs *fileSystem) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
@@ -57,8 +58,9 @@ func (fs *fileSystem) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name
 	if !st.Ok() {
 		return st
 	}
+	defer dir.Close()
 	n, a, err := dir.Symlink(name, target, owner(in))
-	return fs.made(n, a, err, out)
+	return fs.made(n, a, err, in, name, out)
 }
 
 func (fs *fileSystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
@@ -66,17 +68,19 @@ func (fs *fileSystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out 
 	if !st.Ok() {
 		return st
 	}
+	defer dir.Close()
 	// What is told is looked up by the new name: the old node's number may be
 	// forgotten meanwhile.
 	old, st := fs.nodes.get(in.Oldnodeid)
 	if !st.Ok() {
 		return st
 	}
+	defer old.Close()
 	if err := dir.Link(name, old); err != nil {
 		return status(err)
 	}
-	n, a, err := dir.Lookup(name)
-	return fs.made(n, a, err, out)
+	n, a, err := fs.nodes.lookup(dir, name)
+	return fs.made(n, a, err, &in.InHeader, name, out)
 }
 
 func (fs *fileSystem) Unlink(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
@@ -84,6 +88,7 @@ func (fs *fileSystem) Unlink(_ <-chan struct{}, in *fuse.InHeader, name string) 
 	if !st.Ok() {
 		return st
 	}
+	defer dir.Close()
 	return status(dir.Unlink(name))
 }
 
@@ -92,6 +97,7 @@ func (fs *fileSystem) Rmdir(_ <-chan struct{}, in *fuse.InHeader, name string) f
 	if !st.Ok() {
 		return st
 	}
+	defer dir.Close()
 	return status(dir.Rmdir(name))
 }
 
@@ -100,9 +106,11 @@ func (fs *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName
 	if !st.Ok() {
 		return st
 	}
+	defer dir.Close()
 	to, st := fs.nodes.get(in.Newdir)
 	if !st.Ok() {
 		return st
 	}
+	defer to.Close()
 	return status(dir.Rename(name, to, newName, in.Flags))
 }

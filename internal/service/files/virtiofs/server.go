@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"bake/internal/service/files/tree"
 	"bake/internal/vhostuser"
@@ -42,6 +43,10 @@ const (
 // Options of [Serve].
 type Options struct {
 	Cache Cache
+	// Descriptors is how many descriptors are kept of files that the guest
+	// remembers but does not use. 0 is half of what the process may have, for
+	// a process with one share.
+	Descriptors int
 	// Logf is told what a person should know, rarely. It may be nil.
 	Logf func(format string, args ...any)
 }
@@ -57,6 +62,8 @@ const (
 	maxBackground = 64
 	// maxWrite is the largest request, in bytes: that of Linux.
 	maxWrite = 1 << 20
+	// maxNodes bounds the objects that a guest remembers.
+	maxNodes = 1 << 20
 	// maxLocks bounds the record locks of a guest.
 	maxLocks = 1 << 16
 	// maxWaiting bounds the requests that wait for locks; each takes a worker,
@@ -99,7 +106,14 @@ type server struct {
 }
 
 func newServer(t *tree.Tree, o Options) (*server, error) {
-	fs, err := newFileSystem(t, o.Cache)
+	if o.Descriptors <= 0 {
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			return nil, fmt.Errorf("ask how many files may be open: %w", err)
+		}
+		o.Descriptors = int(min(limit.Cur/2, maxNodes))
+	}
+	fs, err := newFileSystem(t, o.Cache, o.Descriptors)
 	if err != nil {
 		return nil, err
 	}

@@ -43,10 +43,10 @@ func TestGuest(t *testing.T) {
 	modes := []virtiofs.Cache{virtiofs.CacheDefault, virtiofs.CacheNone, virtiofs.CacheLoose}
 	var shares []share
 	for _, c := range modes {
-		shares = append(shares, share{t.TempDir(), ours(virtiofs.Options{Cache: c}, tree.Options{})})
+		shares = append(shares, share{t.TempDir(), ours(virtiofs.Options{Cache: c, Descriptors: 20}, tree.Options{})})
 	}
 	shares = append(shares, share{t.TempDir(), ours(virtiofs.Options{}, tree.Options{ReadOnly: true})})
-	g := bootGuest(t, "", shares...)
+	g := bootGuest(t, "", nil, shares...)
 	for i, c := range modes {
 		name := string(c)
 		if name == "" {

@@ -25,6 +25,7 @@ func (fs *fileSystem) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string
 	if !st.Ok() {
 		return 0, st
 	}
+	defer n.Close()
 	value, err := n.GetXattr(name)
 	return fit(value, dest, err)
 }
@@ -34,6 +35,7 @@ func (fs *fileSystem) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byt
 	if !st.Ok() {
 		return 0, st
 	}
+	defer n.Close()
 	list, err := n.ListXattr()
 	return fit(list, dest, err)
 }
@@ -43,6 +45,7 @@ func (fs *fileSystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name stri
 	if !st.Ok() {
 		return st
 	}
+	defer n.Close()
 	if uint64(in.Size) != uint64(len(value)) {
 		return fuse.EINVAL
 	}
@@ -54,5 +57,6 @@ func (fs *fileSystem) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name str
 	if !st.Ok() {
 		return st
 	}
+	defer n.Close()
 	return status(n.RemoveXattr(name))
 }

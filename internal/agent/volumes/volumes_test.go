@@ -222,6 +222,7 @@ func TestExplain(t *testing.T) {
 		{m.explainDisk(unix.EUCLEAN), "damaged"},
 		{m.explainDisk(unix.ENODEV), unix.ENODEV.Error()},
 		{explain9P(unix.EIO), "ended"},
+		{explain9P(unix.EFAULT), "ended"},
 		{explain9P(unix.EINVAL), "9pnet_fd"},
 		{explain9P(unix.ENOMEM), "--memory"},
 		{explain9P(unix.EPERM), unix.EPERM.Error()},

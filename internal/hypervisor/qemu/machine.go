@@ -43,7 +43,7 @@ type machine struct {
 	initrd     bool
 	vsock      bool
 	disks      []diskWindow
-	shares     []string // tags
+	shares     []string         // tags
 	clock      *tsc.Measurement // until the kernel's parameters have it
 }
 

@@ -46,6 +46,12 @@ type Filler interface {
 	Fill(disk int, bytes int64) error
 }
 
+// A Sharer is a Machine that can mount a share, read the file "host" in it,
+// write data to the file "guest", and unmount it.
+type Sharer interface {
+	Share(tag string, data []byte) ([]byte, error)
+}
+
 // The operations of a [Request].
 const (
 	OpInfo     = "info"
@@ -55,6 +61,7 @@ const (
 	OpPrint    = "print" // Text
 	OpDial     = "dial"  // Port: echoes there until the host ends, then says how much
 	OpFill     = "fill"  // Disk, Length
+	OpShare    = "share" // Text: the tag, Data
 	OpPowerOff = "poweroff"
 	OpReboot   = "reboot"
 	OpPanic    = "panic"
@@ -220,6 +227,13 @@ func do(m Machine, q Request) (r Reply, err error) {
 			return r, errors.New("this guest mounts nothing")
 		}
 		return r, f.Fill(q.Disk, q.Length)
+	case OpShare:
+		s, ok := m.(Sharer)
+		if !ok {
+			return r, errors.New("this guest mounts nothing")
+		}
+		r.Data, err = s.Share(q.Text, q.Data)
+		return r, err
 	}
 	return r, fmt.Errorf("there is no operation %q", q.Op)
 }

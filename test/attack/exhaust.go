@@ -279,7 +279,7 @@ func (a *attacker) manyConnections() error {
 		}
 	}()
 	for range 300 {
-		c, err := a.attach()
+		c, err := a.attachOnce()
 		if err != nil {
 			a.refused++
 			continue

@@ -274,10 +274,10 @@ func TestFileServerDies(t *testing.T) {
 // directory below the volume's root too, and the new size is seen.
 func TestNotify(t *testing.T) {
 	image, err := makeImage(t.TempDir(), func(root string) error {
-		build := exec.Command("go", "build", "-o", filepath.Join(root, "bin/watch"), "bake/internal/agent/boottest/watch")
+		build := exec.Command("go", "build", "-o", filepath.Join(root, "bin/inotify"), "bake/internal/agent/boottest/inotify")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build watch: %w: %s", err, out)
+			return fmt.Errorf("build inotify: %w: %s", err, out)
 		}
 		return nil
 	})
@@ -294,7 +294,7 @@ func TestNotify(t *testing.T) {
 			if err := os.WriteFile(watched, []byte("short"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			g := newGuest(t, "sh", "-c", "cat /srv/a/b/f >/dev/null; watch /srv/a /srv/a/b; stat -c %s /srv/a/b/f")
+			g := newGuest(t, "sh", "-c", "cat /srv/a/b/f >/dev/null; inotify /srv/a /srv/a/b; stat -c %s /srv/a/b/f")
 			g.image = image
 			g.share(wire.Volume{ID: "0", Target: "/srv", Notify: true, Cache: cache}, dir)
 			g.onOutput = func(g *guest, all string) {

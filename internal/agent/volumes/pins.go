@@ -10,8 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pinLimit bounds the directories of one volume that are pinned.
-const pinLimit = 4096
+// pinLimit bounds the directories of one volume that are pinned: as many as the
+// host watches.
+const pinLimit = 8192
+
+// raiseFileLimit lets this process have the directories of all volumes open. It
+// is no loss if it may not: then fewer are pinned.
+func raiseFileLimit() {
+	var limit unix.Rlimit
+	const enough = 1 << 20 // the kernel's default for fs.nr_open
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Max < enough {
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: enough, Max: enough})
+	}
+}
 
 // pins hold directories of a 9P share. Without a cache v9fs makes a new inode
 // at every look at a name that nobody has open (v9fs_vfs_lookup of
@@ -32,6 +43,7 @@ func newPins(dir string, progress func()) *pins {
 	if err != nil {
 		return nil
 	}
+	raiseFileLimit()
 	p := &pins{root: root, dirs: map[string]int{}}
 	for queue := []string{""}; len(queue) > 0 && len(p.dirs) < pinLimit; queue = queue[1:] {
 		if progress != nil {

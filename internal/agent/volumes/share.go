@@ -107,6 +107,8 @@ func duplicate(conn Conn) (fd int, err error) {
 // explain9P says what the errors of v9fs mean when it mounts.
 func explain9P(err error) error {
 	switch {
+	case errors.Is(err, unix.EFAULT): // a request that the connection's end left without an answer
+		return errors.New("it ended the connection, or has ended itself")
 	case errors.Is(err, unix.EIO), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EREMOTEIO), errors.Is(err, unix.EPIPE):
 		return fmt.Errorf("%w: it ended the connection, or has ended itself", err)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPROTONOSUPPORT):

@@ -1,6 +1,6 @@
 //go:build linux
 
-// Watch is a program for the test guests: it watches the paths of its arguments
+// Inotify is a program for the test guests: it watches the paths of its arguments
 // with inotify(7), says "ready", and writes each event as a line, "MASK NAME" in
 // hexadecimal and text, until one says that a file has been written and closed.
 package main
@@ -16,7 +16,7 @@ import (
 
 func main() {
 	if err := watch(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "watch:", err)
+		fmt.Fprintln(os.Stderr, "inotify:", err)
 		os.Exit(1)
 	}
 }

@@ -468,3 +468,26 @@ func TestLargeMessages(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(b), err)
 	}
 }
+
+// TestOwnerOfAttach gives what is made to the user of the attach and the group
+// of the request, as far as the server can: it has to be root.
+func TestOwnerOfAttach(t *testing.T) {
+	c := mount(t, t.TempDir(), tree.Options{}, Limits{})
+	c.must(tAttach, 50, noFid, "", "", 1234)
+	wantUID, wantGID := uint32(1234), uint32(99)
+	if os.Geteuid() != 0 {
+		wantUID, wantGID = uint32(os.Geteuid()), uint32(os.Getegid())
+	}
+	c.mustWalk(50, 1)
+	c.must(tLcreate, 1, "f", oRdwr, 0o600, 99)
+	c.mustWalk(50, 2)
+	c.must(tMkdir, 2, "d", 0o700, 99)
+	c.must(tSymlink, 2, "l", "f", 99)
+	for _, name := range []string{"f", "d", "l"} {
+		c.mustWalk(0, 3, name)
+		if a := c.mustStat(3); a.UID != wantUID || a.GID != wantGID {
+			t.Errorf("%s belongs to %d:%d", name, a.UID, a.GID)
+		}
+		c.must(tClunk, 3)
+	}
+}

@@ -1,21 +1,26 @@
 #!/bin/bash
-# rootfs.sh PACKAGE...|net
+# rootfs.sh PACKAGE...|net|volumes
 #
 # Makes a tar of a minimal Debian 12 with the packages and prints its path. Files belong to root in it, whoever runs
 # this: mmdebstrap works as root, in a user namespace, or with fakechroot. Cached by what goes in.
 #
-# net stands for the programs that the tests and benchmarks of the network run in the guest.
+# net stands for the programs that the tests and benchmarks of the network run in the guest, volumes for those of the
+# tests of volumes, without what only people read and without the compiler of PostgreSQL's JIT.
 set -euo pipefail
 
 if [ "$*" = net ]; then
 	set -- ca-certificates curl dnsutils iperf3 iproute2 iputils-ping netcat-openbsd nginx-light openssl \
 		python3 redis-server redis-tools wget wireguard-tools
+elif [ "$*" = volumes ]; then
+	lean=1
+	set -- attr fio git npm postgresql sqlite3
 fi
+lean=${lean:-}
 
 suite=bookworm
 cache=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bake}/rootfs
 include=$(IFS=,; echo "$*")
-key=$(echo "1 $suite $(dpkg --print-architecture) $include" | sha256sum | cut -c1-32)
+key=$(echo "1 $suite $(dpkg --print-architecture) $include${lean:+ lean}" | sha256sum | cut -c1-32)
 tar=$cache/$key.tar
 mkdir -p "$cache"
 
@@ -37,8 +42,15 @@ if [ ! -f "$tar" ]; then
 			fi
 		done
 	fi
+	options=()
+	if [ -n "$lean" ]; then
+		for path in doc info lintian locale man; do
+			options+=("--dpkgopt=path-exclude=/usr/share/$path/*")
+		done
+		options+=("--customize-hook=rm -f \"\$1\"/usr/lib/*/libLLVM-*.so*")
+	fi
 	if ! mmdebstrap --quiet --mode=auto --variant=minbase --include="$include" \
-		--aptopt='Acquire::Retries "3"' --aptopt='APT::Install-Recommends "false"' \
+		--aptopt='Acquire::Retries "3"' --aptopt='APT::Install-Recommends "false"' "${options[@]}" \
 		"$suite" "$work/rootfs.tar" "${sources[@]}" >"$work/log" 2>&1; then
 		echo "rootfs: mmdebstrap failed:" >&2
 		tail -n 20 "$work/log" >&2

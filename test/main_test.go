@@ -35,8 +35,9 @@
 //	                             command line, which must end with CODE or 0
 //	give NAME FILE PATH          writes a file through that shell
 //	pid NAME VAR                 sets VAR to the process ID
-//	programs APP                 makes an app of a Debian with what users of the
-//	                             network have: curl, dig, nginx, python3, ...
+//	programs APP [net|volumes]   makes an app of a Debian with what users of the
+//	                             network have (curl, dig, nginx, python3, ...)
+//	                             or of volumes (git, npm, PostgreSQL, ...)
 //	compile FILE PACKAGE TAGS    makes a program of the package's tests
 //	network                      puts all programs that are started from then on
 //	                             into a network namespace, see network_test.go
@@ -55,7 +56,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -89,14 +89,12 @@ func TestScripts(t *testing.T) {
 type lab struct {
 	dir      string // for everything below
 	run      string // for runtime directories; a short path
-	bin      string // the programs under test, and probe
+	bin      string // the programs under test, and those of the tests
 	kernels  string // a copy of the machine's kernel store
 	kernel   string // the kernel bundle that apps get, or empty
 	registry *registry
 
-	programs     sync.Once // makes programsApp
-	programsApp  string
-	programsFail error
+	programs map[string]*programs // by what scripts/rootfs.sh calls them
 }
 
 // binaries are what the tests need of make.
@@ -105,7 +103,7 @@ func binaries() []string {
 }
 
 func newLab(dir string) (*lab, error) {
-	l := &lab{dir: dir, bin: filepath.Join(dir, "bin")}
+	l := &lab{dir: dir, bin: filepath.Join(dir, "bin"), programs: map[string]*programs{"net": {}, "volumes": {}}}
 	// Users other than the one who runs the tests run what is in here.
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o711); err != nil {
@@ -140,7 +138,7 @@ func (l *lab) collect() error {
 			return fmt.Errorf("the tests need %s in %s: run `make build initrd` first, or say in BAKE_TEST_BIN where it is (%w)", name, from, err)
 		}
 	}
-	for _, name := range []string{"probe", "world"} {
+	for _, name := range []string{"probe", "world", "posix", "attack"} {
 		if err := buildProgram(name, filepath.Join(l.bin, name)); err != nil {
 			return err
 		}

@@ -3,14 +3,11 @@
 package test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -83,40 +80,4 @@ func (s *script) enterNetwork(cmd *exec.Cmd) {
 	args = append(append(args, "--", cmd.Path), cmd.Args[1:]...)
 	nsenter, err := exec.LookPath(args[0])
 	cmd.Path, cmd.Args, cmd.Err, cmd.Dir = nsenter, args, err, "/"
-}
-
-// programs APP
-func cmdPrograms(ts *testscript.TestScript, args []string) {
-	need(ts, args, 1, "programs APP")
-	l := scriptOf(ts).lab
-	l.programs.Do(func() { l.programsApp, l.programsFail = l.makePrograms() })
-	ts.Check(l.programsFail)
-	ts.Check(os.Link(l.programsApp, ts.MkAbs(args[0])))
-}
-
-// makePrograms builds the app that "programs" gives to scripts. The root
-// filesystem is made once for all runs of the tests.
-func (l *lab) makePrograms() (string, error) {
-	machine, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	command := func(name string, args ...string) (string, error) {
-		cmd := exec.Command(name, args...)
-		cmd.Env = append(os.Environ(), "CACHE="+filepath.Join(machine, "bake"), "BAKE_BUILD_KERNEL="+l.kernel)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			return "", fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, &stderr)
-		}
-		return strings.TrimSpace(string(out)), nil
-	}
-	rootfs, err := command(filepath.Join(sourceDir(), "scripts", "rootfs.sh"), "net")
-	if err != nil {
-		return "", err
-	}
-	app := filepath.Join(l.dir, "programs.app")
-	_, err = command(filepath.Join(l.bin, "bake"), "build", rootfs, "-o", app, "--entrypoint", "/bin/sh")
-	return app, err
 }

@@ -90,7 +90,8 @@ func (r *registry) push() error {
 }
 
 // buildProgram compiles a program of the tests: probe, which runs in
-// containers, or world, which is around them.
+// containers, world, which is around them, or posix and attack, which are in
+// volumes.
 func buildProgram(name, path string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

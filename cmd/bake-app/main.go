@@ -8,9 +8,13 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/cli/appcmd"
+	"bake/internal/service/files"
 )
 
 func main() {
+	if files.IsRole(os.Args) {
+		os.Exit(files.Main(os.Args))
+	}
 	os.Exit(appcmd.Main(context.Background(), os.Args, app.Stdio{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ(),
 	}))

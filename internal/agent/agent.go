@@ -19,6 +19,7 @@ import (
 	"bake/internal/agent/mounts"
 	"bake/internal/agent/network"
 	"bake/internal/agent/reaper"
+	"bake/internal/agent/volumes"
 	"bake/internal/wire"
 )
 
@@ -41,6 +42,8 @@ type agent struct {
 	streams  streams
 	wayOut   chan error // beginHostnet's
 	step     atomic.Pointer[string]
+	advanced atomic.Bool // a step that takes long has got further
+	volumes  *volumes.Volumes
 }
 
 // Run is the life of the guest. It does not return.
@@ -83,6 +86,7 @@ func (a *agent) steps() []step {
 		{"mount the image", func(ctx context.Context) error { return mounts.MountImage(ctx, a.manifest.Rootfs) }},
 		{"mount the ephemeral disk", func(ctx context.Context) error { return mounts.MountEphemeral(ctx, a.manifest.Ephemeral) }},
 		{"mount the overlay", func(context.Context) error { return mounts.MountOverlay() }},
+		{"mount the volumes", a.mountVolumes},
 		{"set up the network", a.setUpNetwork},
 		{"open the way out", a.finishHostnet},
 		{"set up WireGuard", a.setUpWireGuard},
@@ -129,6 +133,7 @@ func (a *agent) live() error {
 	exit := c.Wait()
 	a.log.verbose("the container ended: %+v", exit)
 	control.setCommand(nil)
+	a.closeVolumes()
 	a.streams.Finish(control.output)
 	return control.send(wire.GuestMessage{
 		Type: wire.GuestExit, Code: exit.Code, Signal: exit.Signal, OutOfMemory: exit.OutOfMemory,
@@ -138,15 +143,21 @@ func (a *agent) live() error {
 // watchdog ends a guest whose preparation hangs. It touches nothing that the
 // step that hangs may hold.
 func (a *agent) watchdog(started <-chan struct{}) {
-	select {
-	case <-started:
-	case <-time.After(startTime):
-		a.tellFailure(125, fmt.Errorf("the guest did not manage to %s within %v", *a.step.Load(), startTime))
-		if c := a.control.Load(); c != nil {
-			c.waitForDone()
+	for {
+		select {
+		case <-started:
+			return
+		case <-time.After(startTime):
 		}
-		powerOff()
+		if !a.advanced.Swap(false) {
+			break
+		}
 	}
+	a.tellFailure(125, fmt.Errorf("the guest did not manage to %s within %v", *a.step.Load(), startTime))
+	if c := a.control.Load(); c != nil {
+		c.waitForDone()
+	}
+	powerOff()
 }
 
 // fail ends the streams and tells why the guest ends.
@@ -159,6 +170,7 @@ func (a *agent) fail(err error) {
 	if a.streams != nil {
 		a.streams.Close()
 	}
+	a.closeVolumes()
 	a.tellFailure(code, err)
 }
 

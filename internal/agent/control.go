@@ -41,6 +41,11 @@ type resolverUpdater interface {
 	Update(*wire.Resolver) error
 }
 
+// A notified takes what the host tells of changes in volumes.
+type notified interface {
+	Notify(wire.HostMessage) error
+}
+
 // A control is the connection on which the agent reports and the host
 // commands. Its end ends the guest at once: nobody is left to run it for.
 type control struct {
@@ -67,6 +72,7 @@ type control struct {
 	size     [2]uint16 // came before there was a terminal
 	resolv   resolverUpdater
 	resolver *wire.Resolver // came before there was a resolv.conf
+	volumes  notified
 }
 
 func newControl(conn link.Conn, log *logger, gone func()) *control {
@@ -110,6 +116,8 @@ func (c *control) receive() {
 			if m.Resolver != nil {
 				c.updateResolver(m.Resolver)
 			}
+		case wire.HostVolume:
+			c.notify(m)
 		case wire.HostDone:
 			c.endOutput()
 			c.doneOnce.Do(func() { close(c.done) })
@@ -206,6 +214,25 @@ func (c *control) updateResolver(r *wire.Resolver) {
 func (c *control) applyResolver() {
 	if err := c.resolv.Update(c.resolver); err != nil {
 		c.log.always("%v", err)
+	}
+}
+
+// setVolumes names who takes changes in volumes; nil says that there is nobody
+// any more. What the host tells before that was there when they were mounted.
+func (c *control) setVolumes(v notified) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.volumes = v
+}
+
+func (c *control) notify(m wire.HostMessage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.volumes == nil {
+		return
+	}
+	if err := c.volumes.Notify(m); err != nil {
+		c.log.verbose("%v", err)
 	}
 }
 

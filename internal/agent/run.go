@@ -78,6 +78,7 @@ func (a *agent) startContainer(ctx context.Context) (*container.Container, error
 			Filesystem: mounts.Known,
 			Device:     exists,
 		},
+		Volumes:  a.volumeMounts(),
 		Hostname: a.manifest.Hostname,
 		Process:  a.manifest.Process,
 		Runc:     runcPath,

@@ -12,6 +12,7 @@ import (
 	"bake/internal/policy"
 	"bake/internal/service/egress"
 	"bake/internal/service/forward"
+	"bake/internal/volume"
 	"bake/internal/wgconf"
 	"bake/internal/wire"
 )
@@ -63,6 +64,8 @@ type Options struct {
 	Proxy *egress.Proxy
 	// WireGuard, if there is one, is a tunnel that the guest gets.
 	WireGuard *wgconf.Config
+	// Volumes are what the guest gets of the host, or memory for.
+	Volumes []volume.Spec
 	// StopTimeout is how long the container may take to end after the signal
 	// that asks it to.
 	StopTimeout time.Duration
@@ -75,6 +78,10 @@ type Options struct {
 	DryRun bool
 	// NoReboot keeps a finished guest running.
 	NoReboot bool
+
+	// fileServer is the program that becomes the file server; empty is this
+	// one.
+	fileServer string
 }
 
 // The defaults where neither the user nor the app says anything.

@@ -29,6 +29,8 @@ type plan struct {
 	unpublished []string
 	// wireGuard is nil without a tunnel.
 	wireGuard *wgconf.Config
+	// volumes are in the order of manifest.Volumes.
+	volumes []plannedVolume
 	// warnings are for the user, before the VM starts.
 	warnings []string
 }
@@ -108,6 +110,9 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 	}
 	if !pl.policy.Disabled() {
 		pl.manifest.Network = wire.DefaultNetwork(ipv6)
+	}
+	if err := pl.addVolumes(o.Volumes, caps); err != nil {
+		return nil, err
 	}
 	if err := pl.addWireGuard(o.WireGuard, o.Proxy); err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"bake/internal/platform"
 	"bake/internal/service/console"
 	"bake/internal/service/control"
+	"bake/internal/service/files"
 	"bake/internal/service/manifest"
 	"bake/internal/wire"
 )
@@ -92,10 +93,19 @@ func describe(ctx context.Context, driver hypervisor.Driver, pl *plan, w io.Writ
 		return err
 	}
 	defer ephemeral.Close()
-	d, err := driver.Describe(ctx, pl.config)
+	v := &volumes{}
+	defer v.close()
+	if err := v.openDisks(pl, showDisk); err != nil {
+		return err
+	}
+	machine, err := driver.Describe(ctx, pl.config)
 	if err != nil {
 		return err
 	}
+	d := struct {
+		hypervisor.Description
+		Volumes []wire.Volume `json:"volumes,omitempty"`
+	}{machine, pl.manifest.Volumes}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
@@ -131,6 +141,23 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	}
 	pl.config.Console = tail
 
+	s := &supervisor{
+		options: o, stopSignal: pl.stopSignal, memoryMiB: pl.config.MemoryMiB,
+		control: control.New(), tail: tail, stderr: stderr, signals: signals,
+		console: make(chan error, 1), running: make(chan struct{}),
+	}
+	v := &volumes{}
+	defer v.close()
+	if err := v.openDisks(pl, openDisk); err != nil {
+		return 0, err
+	}
+	if err := v.openShares(ctx, pl, o.fileServer, files.Options{
+		Dir: pl.config.Dir, Verbose: s.verbose, Changed: s.changed,
+		Warn: func(format string, args ...any) { warn(stderr, format, args...) },
+	}); err != nil {
+		return 0, err
+	}
+
 	vm, sig, err := newVM(ctx, driver, pl, signals)
 	if err != nil {
 		return 0, err
@@ -139,6 +166,8 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 		return signalCode(sig), nil
 	}
 	defer vm.Close()
+	s.vm = vm
+	v.started()
 
 	var term *terminal
 	if tty {
@@ -152,11 +181,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 		p.Env = withTerm(p.Env, stdio.Environ)
 	}
 
-	s := &supervisor{
-		vm: vm, options: o, stopSignal: pl.stopSignal, memoryMiB: pl.config.MemoryMiB,
-		control: control.New(), tail: tail, term: term, stderr: stderr, signals: signals,
-		console: make(chan error, 1), running: make(chan struct{}),
-	}
+	s.term = term
 	serveCtx, stopServices := context.WithCancel(ctx)
 	var services sync.WaitGroup
 	defer func() {
@@ -172,6 +197,12 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 		return 0, err
 	}
 	services.Go(func() { servePorts(serveCtx, ports, s) })
+	if err := v.serve(serveCtx, &services, s); err != nil {
+		return 0, err
+	}
+	if err := v.ready(ctx); err != nil {
+		return 0, err
+	}
 	if err := vm.Start(ctx); err != nil {
 		return 0, err
 	}

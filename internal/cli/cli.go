@@ -61,7 +61,7 @@ func newRoot(env Env) *cobra.Command {
 	root.AddCommand(
 		newBuild(env), newRun(env),
 		newInspect(env), newVerify(), newExtract(),
-		newKernel(env), newInitrd(), newVersion(env),
+		newVolume(), newKernel(env), newInitrd(), newVersion(env),
 	)
 	return root
 }

@@ -20,6 +20,24 @@ var sizes = []int64{
 	511 << 20, 512 << 20, 1 << 30, 2 << 30, 2<<30 + 1<<20, 2<<30 + 3<<20, 2<<30 + 64<<20, 3 << 30, 10 << 30, 100 << 30, 1 << 40, 1<<40 + 12345,
 }
 
+// formatted makes a sparse file with a filesystem.
+func formatted(t *testing.T, size int64, o Options) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "disk")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if err := Format(f, size, o); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 func TestFsckFindsItClean(t *testing.T) {
 	fsck, err := exec.LookPath("e2fsck")
 	if err != nil {
@@ -27,18 +45,7 @@ func TestFsckFindsItClean(t *testing.T) {
 	}
 	for _, size := range sizes {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			name := filepath.Join(t.TempDir(), "disk")
-			f, err := os.Create(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			if err := f.Truncate(size); err != nil {
-				t.Fatal(err)
-			}
-			if err := Format(f, size, Options{Label: "ephemeral"}); err != nil {
-				t.Fatal(err)
-			}
+			name := formatted(t, size, Options{Label: "ephemeral"})
 			out, err := exec.Command(fsck, "-fn", name).CombinedOutput()
 			if err != nil || strings.Contains(string(out), "? no") {
 				t.Errorf("e2fsck -fn: %v\n%s", err, out)
@@ -68,13 +75,20 @@ func (r *recorder) WriteAt(b []byte, off int64) (int, error) {
 }
 
 func TestWritesLittleAndInside(t *testing.T) {
-	for _, tc := range []struct{ size, limit int64 }{
-		{MinSize, 32 << 10},
-		{2 << 30, 64 << 10},
-		{100 << 30, 512 << 10},
+	durable := Options{Durable: true, Dir: "data"}
+	for _, tc := range []struct {
+		size, limit int64
+		o           Options
+	}{
+		{MinSize, 32 << 10, Options{}},
+		{2 << 30, 64 << 10, Options{}},
+		{100 << 30, 512 << 10, Options{}},
+		{MinDurable, 32 << 10, durable},
+		{10 << 30, 128 << 10, durable},
+		{100 << 30, 2 << 20, durable},
 	} {
 		r := &recorder{t: t, size: tc.size, bytes: map[int64]byte{}}
-		if err := Format(r, tc.size, Options{}); err != nil {
+		if err := Format(r, tc.size, tc.o); err != nil {
 			t.Fatal(err)
 		}
 		if n := int64(len(r.bytes)); n > tc.limit {
@@ -128,6 +142,9 @@ func TestErrors(t *testing.T) {
 		{"too small", Format(discard, MinSize-1, Options{}), "the size must be from"},
 		{"negative", Format(discard, -1, Options{}), "the size must be from"},
 		{"too big", Format(discard, MaxSize+1, Options{}), "the size must be from"},
+		{"too small for a journal", Format(discard, MinDurable-1, Options{Durable: true}), "the size must be from 8388608"},
+		{"directory", Format(discard, 1<<30, Options{Dir: "a/b"}), "name of a directory"},
+		{"lost+found", Format(discard, 1<<30, Options{Dir: "lost+found"}), "name of a directory"},
 		{"label", Format(discard, 1<<30, Options{Label: strings.Repeat("x", 17)}), "more than 16 bytes"},
 	} {
 		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) {

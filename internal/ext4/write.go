@@ -13,14 +13,24 @@ type formatter struct {
 	layout
 	w   io.WriterAt
 	err error
+	// seed is what the checksums of metadata_csum begin with.
+	seed uint32
 }
 
 func (f *formatter) format() {
 	f.directories()
-	f.inodes()
-	f.bitmaps()
-	f.descriptors()
-	f.superblock() // last: before it, there is no filesystem
+	f.journalSuperblock()
+	f.writeInodes()
+	sums := f.bitmaps()
+	descriptors := f.descriptors(sums)
+	for g := range f.groups {
+		if f.hasBackup(g) {
+			f.write(descriptors, g*blocksPerGroup+1, 0)
+			f.write(f.superblock(g), g*blocksPerGroup, 0)
+		}
+	}
+	f.write(descriptors, 1, 0)
+	f.write(f.superblock(0), 0, 1024) // last: before it, there is no filesystem
 }
 
 func (f *formatter) write(b []byte, block, offset uint64) {
@@ -31,6 +41,7 @@ func (f *formatter) write(b []byte, block, offset uint64) {
 
 // Features, struct ext4_super_block in fs/ext4/ext4.h.
 const (
+	compatHasJournal   = 0x0004
 	compatExtAttr      = 0x0008
 	compatDirIndex     = 0x0020
 	compatSparseSuper2 = 0x0200
@@ -40,15 +51,17 @@ const (
 	incompat64Bit    = 0x0080
 	incompatFlexBG   = 0x0200
 
-	roCompatLargeFile  = 0x0002
-	roCompatHugeFile   = 0x0008
-	roCompatGDTCsum    = 0x0010
-	roCompatDirNlink   = 0x0020
-	roCompatExtraIsize = 0x0040
+	roCompatSparseSuper  = 0x0001
+	roCompatLargeFile    = 0x0002
+	roCompatHugeFile     = 0x0008
+	roCompatGDTCsum      = 0x0010
+	roCompatDirNlink     = 0x0020
+	roCompatExtraIsize   = 0x0040
+	roCompatMetadataCsum = 0x0400
 )
 
-// superblock writes struct ext4_super_block.
-func (f *formatter) superblock() {
+// superblock is struct ext4_super_block, of group g.
+func (f *formatter) superblock(g uint64) []byte {
 	b := make([]byte, 1024)
 	inodes := f.groups * f.inodesPerGroup
 	now := uint64(f.Time.Unix())
@@ -58,24 +71,32 @@ func (f *formatter) superblock() {
 	free := f.freeBlocks()
 	le.PutUint32(b[0x0c:], uint32(free))
 	le.PutUint32(b[0x158:], uint32(free>>32))
-	le.PutUint32(b[0x10:], uint32(inodes-firstInode))
+	le.PutUint32(b[0x10:], uint32(inodes-f.inodes()))
 	le.PutUint32(b[0x18:], 2) // log2(blockSize/1024)
 	le.PutUint32(b[0x1c:], 2) // the same of a cluster
 	le.PutUint32(b[0x20:], blocksPerGroup)
 	le.PutUint32(b[0x24:], blocksPerGroup) // clusters
 	le.PutUint32(b[0x28:], uint32(f.inodesPerGroup))
-	le.PutUint32(b[0x30:], uint32(now)) // written
-	le.PutUint16(b[0x36:], 0xffff)      // no limit of mounts between checks
-	le.PutUint16(b[0x38:], 0xef53)      // magic
-	le.PutUint16(b[0x3a:], 1)           // clean
-	le.PutUint16(b[0x3c:], 1)           // on errors, go on
+	le.PutUint32(b[0x30:], uint32(now))                                                          // written
+	le.PutUint16(b[0x36:], 0xffff)                                                               // no limit of mounts between checks
+	le.PutUint16(b[0x38:], 0xef53)                                                               // magic
+	le.PutUint16(b[0x3a:], 1)                                                                    // clean
+	onErrors, compat, roCompat := uint16(1), uint32(compatSparseSuper2), uint32(roCompatGDTCsum) // go on
+	if f.Durable {
+		onErrors, compat, roCompat = 2, 0, roCompatSparseSuper|roCompatMetadataCsum // read only from then on
+	}
+	if f.journal > 0 {
+		compat |= compatHasJournal
+	}
+	le.PutUint16(b[0x3c:], onErrors)
 	le.PutUint32(b[0x40:], uint32(now)) // checked
 	le.PutUint32(b[0x4c:], 1)           // revision with variable inode size
 	le.PutUint32(b[0x54:], firstInode)
 	le.PutUint16(b[0x58:], inodeSize)
-	le.PutUint32(b[0x5c:], compatExtAttr|compatDirIndex|compatSparseSuper2)
+	le.PutUint16(b[0x5a:], uint16(g))
+	le.PutUint32(b[0x5c:], compat|compatExtAttr|compatDirIndex)
 	le.PutUint32(b[0x60:], incompatFiletype|incompatExtents|incompat64Bit|incompatFlexBG)
-	le.PutUint32(b[0x64:], roCompatLargeFile|roCompatHugeFile|roCompatGDTCsum|roCompatDirNlink|roCompatExtraIsize)
+	le.PutUint32(b[0x64:], roCompat|roCompatLargeFile|roCompatHugeFile|roCompatDirNlink|roCompatExtraIsize)
 	copy(b[0x68:0x78], f.UUID[:])
 	copy(b[0x78:0x88], f.Label)
 	copy(b[0xec:0xfc], f.UUID[:]) // seed of the directory hash: any 16 bytes
@@ -87,7 +108,12 @@ func (f *formatter) superblock() {
 	le.PutUint16(b[0x15e:], 32)          // and wanted
 	le.PutUint32(b[0x160:], 1)           // the directory hash is of signed char
 	b[0x174] = flexLog
-	f.write(b, 0, 1024)
+	f.journalFields(b)
+	if f.Durable {
+		b[0x175] = 1 // checksums are CRC-32C
+		le.PutUint32(b[0x3fc:], crc32c(0xffffffff, b[:0x3fc]))
+	}
+	return b
 }
 
 // Flags of a group descriptor.
@@ -97,8 +123,8 @@ const (
 	inodeZeroed = 4 // the unused part of the inode table reads as zeros
 )
 
-// descriptors writes the table of struct ext4_group_desc.
-func (f *formatter) descriptors() {
+// descriptors is the table of struct ext4_group_desc.
+func (f *formatter) descriptors(sums bitmapSums) []byte {
 	b := make([]byte, f.groups*descSize)
 	for g := range f.groups {
 		d := b[g*descSize:][:descSize]
@@ -116,8 +142,8 @@ func (f *formatter) descriptors() {
 		put16(0x0c, 0x2c, f.groupBlocks(g)-f.used(g))
 		flags, unused := uint16(inodeZeroed), f.inodesPerGroup
 		if g == 0 {
-			unused -= firstInode
-			put16(0x10, 0x30, 2) // directories
+			unused -= f.inodes()
+			put16(0x10, 0x30, f.dirs)
 		} else {
 			flags |= inodeUninit
 		}
@@ -128,14 +154,24 @@ func (f *formatter) descriptors() {
 		put16(0x0e, 0x2e, free)
 		put16(0x1c, 0x32, unused)
 		le.PutUint16(d[0x12:], flags)
+		put16(0x18, 0x38, uint64(sums.blocks[g]))
+		put16(0x1a, 0x3a, uint64(sums.inodes[g]))
 		le.PutUint16(d[0x1e:], f.descriptorSum(uint32(g), d))
 	}
-	f.write(b, 1, 0)
+	return b
 }
 
-// descriptorSum is ext4_group_desc_csum of fs/ext4/super.c for uninit_bg: the
-// CRC-16 of the UUID, the group's number and the descriptor without the sum.
+// descriptorSum is ext4_group_desc_csum of fs/ext4/super.c: the CRC of the
+// UUID, the group's number and the descriptor without the sum, CRC-16 for
+// uninit_bg and the lower half of CRC-32C, of a sum that is 0, for
+// metadata_csum.
 func (f *formatter) descriptorSum(g uint32, d []byte) uint16 {
+	if f.Durable {
+		sum := crc32c(f.seed, le.AppendUint32(nil, g))
+		sum = crc32c(sum, d[:0x1e])
+		sum = crc32c(sum, []byte{0, 0})
+		return uint16(crc32c(sum, d[0x20:]))
+	}
 	sum := crc16(0xffff, f.UUID[:])
 	sum = crc16(sum, le.AppendUint32(nil, g))
 	sum = crc16(sum, d[:0x1e])
@@ -149,7 +185,11 @@ func (f *formatter) writesBlockBitmap(g uint64) bool {
 	return f.flexCount(g) > 0 || g == f.groups-1
 }
 
-func (f *formatter) bitmaps() {
+// bitmapSums are the checksums of the bitmaps that were written, by group.
+type bitmapSums struct{ blocks, inodes map[uint64]uint32 }
+
+func (f *formatter) bitmaps() bitmapSums {
+	sums := bitmapSums{map[uint64]uint32{}, map[uint64]uint32{}}
 	for g := range f.groups {
 		if !f.writesBlockBitmap(g) {
 			continue
@@ -158,11 +198,18 @@ func (f *formatter) bitmaps() {
 		setBits(b, 0, f.used(g))
 		setBits(b, f.groupBlocks(g), blocksPerGroup)
 		f.write(b, f.blockBitmap(g), 0)
+		if f.Durable {
+			sums.blocks[g] = crc32c(f.seed, b)
+		}
 	}
 	b := make([]byte, blockSize)
-	setBits(b, 0, firstInode)
+	setBits(b, 0, f.inodes())
 	setBits(b, f.inodesPerGroup, blocksPerGroup)
 	f.write(b, f.inodeBitmap(0), 0)
+	if f.Durable {
+		sums.inodes[0] = crc32c(f.seed, b[:f.inodesPerGroup/8])
+	}
+	return sums
 }
 
 // setBits sets the bits from up to, but not including, to.
@@ -175,67 +222,5 @@ func setBits(b []byte, from, to uint64) {
 	}
 	for ; from < to; from++ {
 		b[from/8] |= 1 << (from % 8)
-	}
-}
-
-func (f *formatter) inodes() {
-	f.inode(rootInode, 0o755, 3, f.rootBlock())
-	f.inode(firstInode, 0o700, 2, f.lostBlock())
-}
-
-// inode writes struct ext4_inode of a directory of one block.
-func (f *formatter) inode(number uint64, perm, links uint16, block uint64) {
-	b := make([]byte, inodeSize)
-	le.PutUint16(b[0x00:], 0o040000|perm)
-	le.PutUint32(b[0x04:], blockSize)
-	sec := uint64(f.Time.Unix())
-	extra := uint32(f.Time.Nanosecond())<<2 | uint32(sec>>32)&3
-	for _, at := range []int{0x08, 0x0c, 0x10, 0x90} { // access, change, modification, birth
-		le.PutUint32(b[at:], uint32(sec))
-	}
-	for _, at := range []int{0x84, 0x88, 0x8c, 0x94} {
-		le.PutUint32(b[at:], extra)
-	}
-	le.PutUint16(b[0x1a:], links)
-	le.PutUint32(b[0x1c:], blockSize/512)
-	le.PutUint32(b[0x20:], 0x80000) // uses extents
-	e := b[0x28:]                   // struct ext4_extent_header and one ext4_extent
-	le.PutUint16(e[0:], 0xf30a)
-	le.PutUint16(e[2:], 1) // entries
-	le.PutUint16(e[4:], 4) // of at most
-	le.PutUint16(e[16:], 1)
-	le.PutUint16(e[18:], uint16(block>>32))
-	le.PutUint32(e[20:], uint32(block))
-	le.PutUint16(b[0x80:], 32) // extra bytes in use
-	f.write(b, f.inodeTable(0), (number-1)*inodeSize)
-}
-
-func (f *formatter) directories() {
-	type entry struct {
-		inode uint32
-		name  string
-	}
-	for _, d := range []struct {
-		block   uint64
-		entries []entry
-	}{
-		{f.rootBlock(), []entry{{rootInode, "."}, {rootInode, ".."}, {firstInode, "lost+found"}}},
-		{f.lostBlock(), []entry{{firstInode, "."}, {rootInode, ".."}}},
-	} {
-		b := make([]byte, blockSize) // of struct ext4_dir_entry_2
-		at := 0
-		for i, e := range d.entries {
-			length := (8 + len(e.name) + 3) &^ 3
-			if i == len(d.entries)-1 {
-				length = blockSize - at
-			}
-			le.PutUint32(b[at:], e.inode)
-			le.PutUint16(b[at+4:], uint16(length))
-			b[at+6] = byte(len(e.name))
-			b[at+7] = 2 // directory
-			copy(b[at+8:], e.name)
-			at += length
-		}
-		f.write(b, d.block, 0)
 	}
 }

@@ -24,6 +24,8 @@ type Config struct {
 	MemoryMiB    int
 	// Disks become /dev/vda, /dev/vdb, … in this order.
 	Disks []Disk
+	// Shares are what the guest mounts with virtiofs, by their tags.
+	Shares []Share
 	// Dir is a private directory, mode 0700 and short enough for socket names
 	// in it, for everything that the driver must have a path for. The caller
 	// removes it after Close.
@@ -36,6 +38,25 @@ type Config struct {
 // A Disk is a virtio block device.
 type Disk struct {
 	Resource Resource
+	ReadOnly bool
+	// Durable: what the guest flushes reaches the host's disk. Without it, the
+	// contents are thrown away with the VM and no flush waits for anything.
+	Durable bool
+}
+
+// A Share is a virtio file system device (virtio 1.2, 5.11). Who serves its
+// files depends on the driver: see [Capabilities].
+type Share struct {
+	// Tag is what the guest mounts: 1 to 36 bytes, no two alike.
+	Tag string
+	// Socket, with VhostUserFS, is one end of a pair of connected Unix stream
+	// sockets. A vhost-user back end has the other end, and sees it hang up
+	// when the VM is gone. The VM keeps a descriptor of its own from New on, so
+	// that the caller must close Socket to let that happen.
+	Socket *os.File
+	// Dir, with VirtioFS, is the directory of the host that the hypervisor
+	// shares itself; ReadOnly lets the guest change nothing in it.
+	Dir      string
 	ReadOnly bool
 }
 
@@ -64,6 +85,8 @@ type Description struct {
 	MemoryMiB   int             `json:"memoryMiB"`
 	CommandLine string          `json:"commandLine"`
 	Disks       []DescribedDisk `json:"disks"`
+	// Shares are the tags of the file system devices.
+	Shares []string `json:"shares,omitempty"`
 	// Command is the hypervisor's argument vector, where it has one.
 	Command []string `json:"command,omitempty"`
 }

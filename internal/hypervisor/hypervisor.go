@@ -30,8 +30,10 @@ type Capabilities struct {
 	DiskOffset bool
 	// MaxDisks is how many disks a VM may have.
 	MaxDisks int
-	// VirtioFS: Config.Shares works.
+	// VirtioFS: the hypervisor itself serves the Dir of a Share.
 	VirtioFS bool
+	// VhostUserFS: the Socket of a Share works.
+	VhostUserFS bool
 }
 
 // A VM is one microVM. Methods are safe for concurrent use.

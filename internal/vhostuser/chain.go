@@ -19,13 +19,28 @@ const descSize = 16
 // maxSegments bounds a chain: what readv(2) takes at once (IOV_MAX).
 const maxSegments = 1024
 
-// A chain is one buffer that the driver made available: a packet to send, or
-// room for one to receive.
+// A direction is what the buffers of a queue are for.
+type direction int
+
+const (
+	fromGuest direction = iota // the device reads them: a packet to send
+	toGuest                    // the device writes them: room for a packet
+	bothWays                   // a request to read, then room for the answer
+)
+
+// A chain is one buffer that the driver made available.
 type chain struct {
 	head     uint16
 	segments [][]byte // parts of the guest's memory, none empty
 	size     int      // sum of their lengths
+	readable int      // how many segments the device reads; the rest it writes
 }
+
+// request is the part that the device reads.
+func (c *chain) request() [][]byte { return c.segments[:c.readable:c.readable] }
+
+// answer is the part that the device writes.
+func (c *chain) answer() [][]byte { return c.segments[c.readable:] }
 
 // copyOut copies the first len(p) bytes of the chain; it reports false when
 // there are fewer.
@@ -90,10 +105,11 @@ func readDescriptor(table []byte, i int) descriptor {
 }
 
 // walk collects the chain that starts at head. Every descriptor must point in
-// the direction of the queue: write says that the device writes. The segments
-// are appended to c.segments[:0].
-func (c *chain) walk(m *memory, table []byte, head uint16, write bool) error {
-	c.head, c.segments, c.size = head, c.segments[:0], 0
+// the direction of the queue; where that is bothWays, what the device reads
+// comes first (virtio 1.2, 2.7.4.2). The segments are appended to
+// c.segments[:0].
+func (c *chain) walk(m *memory, table []byte, head uint16, dir direction) error {
+	c.head, c.segments, c.size, c.readable = head, c.segments[:0], 0, 0
 	entries := len(table) / descSize
 	indirect := false
 	i := int(head)
@@ -124,11 +140,15 @@ func (c *chain) walk(m *memory, table []byte, head uint16, write bool) error {
 			entries, indirect, i, visited = len(table)/descSize, true, 0, -1
 			continue
 		}
-		if got := d.flags&descWrite != 0; got != write {
-			return fmt.Errorf("descriptor %d points in the wrong direction (writable: %v)", i, got)
+		write, before := d.flags&descWrite != 0, len(c.segments)
+		if write && dir == fromGuest || !write && (dir == toGuest || before > c.readable) {
+			return fmt.Errorf("descriptor %d points in the wrong direction (writable: %v)", i, write)
 		}
 		if err := c.add(m, d.addr, d.length); err != nil {
 			return fmt.Errorf("descriptor %d: %w", i, err)
+		}
+		if !write {
+			c.readable = len(c.segments)
 		}
 		if d.flags&descNext == 0 {
 			return nil

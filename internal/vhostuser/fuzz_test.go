@@ -60,15 +60,16 @@ func FuzzVirtqueue(f *testing.F) {
 		}
 		le.PutUint16(b[0x82:], 3) // three available: 0, 1, 0
 		le.PutUint16(b[0x86:], 1)
-		f.Add(b, false)
-		f.Add(b, true)
+		for dir := fromGuest; dir <= bothWays; dir++ {
+			f.Add(b, uint8(dir))
+		}
 	}
 	seed(descriptor{0x100, 44, 0, 0}, descriptor{0x1f0, 16, 0, 0})
 	seed(descriptor{0x100, 44, descNext, 1}, descriptor{0x110, 44, descNext, 0})
 	seed(descriptor{0, 16, descIndirect, 0}, descriptor{16, 32, descIndirect, 0})
 	seed(descriptor{0x100, 100, descWrite, 0}, descriptor{1 << 63, 1 << 31, descWrite, 0})
-	f.Fuzz(func(t *testing.T, image []byte, write bool) {
-		if len(image) > 1<<16 {
+	f.Fuzz(func(t *testing.T, image []byte, dir uint8) {
+		if len(image) > 1<<16 || direction(dir) > bothWays {
 			return
 		}
 		// Two regions that are next to each other, so that buffers may cross.
@@ -79,7 +80,7 @@ func FuzzVirtqueue(f *testing.F) {
 			{regionSpec{guest: 0, user: 0, size: cut}, b[:cut:cut]},
 			{regionSpec{guest: cut, user: 1 << 40, size: uint64(len(b) - cut)}, b[cut:]},
 		}}
-		q, err := newVirtqueue(mem, layout, 0, write, true)
+		q, err := newVirtqueue(mem, layout, 0, direction(dir), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,6 +95,9 @@ func FuzzVirtqueue(f *testing.F) {
 					t.Fatalf("segment of %d bytes, capacity %d, is not in the memory", len(s), cap(s))
 				}
 				total += len(s)
+			}
+			if ch.readable > len(ch.segments) || direction(dir) == fromGuest && len(ch.answer()) > 0 || direction(dir) == toGuest && len(ch.request()) > 0 {
+				t.Fatalf("%d of %d segments are for reading, direction %d", ch.readable, len(ch.segments), dir)
 			}
 			if total != ch.size || len(ch.segments) > maxSegments {
 				t.Fatalf("size %d, sum %d, %d segments", ch.size, total, len(ch.segments))
@@ -179,7 +183,7 @@ func FuzzMessages(f *testing.F) {
 		if err := unix.Ftruncate(memfd, 0x10000); err != nil {
 			t.Fatal(err)
 		}
-		s := newSession(guestCID, new(deafWatcher))
+		s := newSession(vsockModel(guestCID), new(deafWatcher))
 		defer s.close()
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {

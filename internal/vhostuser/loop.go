@@ -66,7 +66,7 @@ type ringWork struct {
 func newLoop(d *Device, front int) (*loop, error) {
 	l := &loop{front: front, listener: d.listener, logf: d.config.Logf, wake: -1}
 	l.reader.fd = front
-	l.session = newSession(d.config.CID, l)
+	l.session = newSession(vsockModel(d.config.CID), l)
 	l.mux = newMuxer(d.config.CID, d.config.Path, d.config.MaxConns, l, &d.counters)
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {

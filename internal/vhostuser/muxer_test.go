@@ -56,7 +56,7 @@ func newBench(t testing.TB, max int) *bench {
 	t.Cleanup(b.muxer.close)
 	mem := &memory{regions: []region{{regionSpec{guest: 0, user: 0, size: uint64(len(b.mem))}, b.mem}}}
 	var err error
-	b.rx, err = newVirtqueue(mem, ringLayout{size: benchRing, desc: 0, avail: 0x1000, used: 0x2000}, 0, true, true)
+	b.rx, err = newVirtqueue(mem, ringLayout{size: benchRing, desc: 0, avail: 0x1000, used: 0x2000}, 0, toGuest, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,12 +24,38 @@ const (
 	protocolOffered = protocolMQ | protocolReplyAck | protocolConfig
 )
 
-// The queues of the device (virtio 1.2, 5.10.2). QEMU keeps the event queue.
+// A model is what one kind of device differs in from another.
+type model struct {
+	queues []direction
+	// config is the configuration space. If it is empty, QEMU has it.
+	config []byte
+}
+
+// protocol is the protocol features of the device. QEMU complains about a
+// configuration space where it has that itself.
+func (m *model) protocol() uint64 {
+	if len(m.config) == 0 {
+		return protocolOffered &^ protocolConfig
+	}
+	return protocolOffered
+}
+
+// The queues of the vsock device (virtio 1.2, 5.10.2). QEMU keeps the event
+// queue.
 const (
 	queueRX  = 0 // to the guest
 	queueTX  = 1 // from the guest
 	numRings = 2
 )
+
+// vsockModel is the vsock device, whose configuration space is guest_cid, u64
+// (virtio 1.2, 5.10.4).
+func vsockModel(cid uint64) model {
+	return model{
+		queues: []direction{queueRX: toGuest, queueTX: fromGuest},
+		config: binary.LittleEndian.AppendUint64(nil, cid),
+	}
+}
 
 // Payload of the messages that carry a descriptor: the ring, and a flag for
 // "no descriptor comes along".
@@ -52,12 +78,12 @@ type watcher interface {
 
 // A session is what one front end configured. It runs no ring by itself.
 type session struct {
-	cid      uint64
+	model    model
 	watcher  watcher
 	features uint64
 	protocol uint64
 	mem      *memory
-	rings    [numRings]vring
+	rings    []vring
 
 	// stopped counts the stops of rings: the guest forgot its connections.
 	stopped int
@@ -66,6 +92,7 @@ type session struct {
 // A vring is a ring as configured. It runs when the front end started it by
 // sending a kick descriptor, enabled it, and its memory is there.
 type vring struct {
+	dir             direction
 	layout          ringLayout
 	base            uint16
 	kick, call, err int // descriptors, or -1
@@ -75,10 +102,10 @@ type vring struct {
 	fault           error      // why it does not run although it could, until it is stopped
 }
 
-func newSession(cid uint64, w watcher) *session {
-	s := &session{cid: cid, watcher: w}
+func newSession(m model, w watcher) *session {
+	s := &session{model: m, watcher: w, rings: make([]vring, len(m.queues))}
 	for i := range s.rings {
-		s.rings[i] = vring{kick: -1, call: -1, err: -1}
+		s.rings[i] = vring{dir: m.queues[i], kick: -1, call: -1, err: -1}
 	}
 	return s
 }
@@ -114,11 +141,11 @@ func (s *session) dispatch(m *message) ([]byte, error) {
 	case reqSetFeatures:
 		return nil, accept(m, featuresOffered, &s.features)
 	case reqGetProtocolFeatures:
-		return u64(protocolOffered), nil
+		return u64(s.model.protocol()), nil
 	case reqSetProtocolFeatures:
-		return nil, accept(m, protocolOffered, &s.protocol)
+		return nil, accept(m, s.model.protocol(), &s.protocol)
 	case reqGetQueueNum:
-		return u64(numRings), nil
+		return u64(uint64(len(s.rings))), nil
 	case reqSetOwner:
 		return nil, nil
 	case reqResetOwner:
@@ -165,8 +192,7 @@ func accept(m *message, offered uint64, to *uint64) error {
 	return nil
 }
 
-// config answers GET_CONFIG: the device's configuration space is guest_cid,
-// u64 (virtio 1.2, 5.10.4).
+// config answers GET_CONFIG with a part of the configuration space.
 func (s *session) config(m *message) ([]byte, error) {
 	const prefix = 12 // offset, size, flags; u32 each
 	if len(m.payload) < prefix {
@@ -174,7 +200,7 @@ func (s *session) config(m *message) ([]byte, error) {
 	}
 	le := binary.LittleEndian
 	offset, size := le.Uint32(m.payload[0:]), le.Uint32(m.payload[4:])
-	space := le.AppendUint64(nil, s.cid)
+	space := s.model.config
 	if uint64(offset)+uint64(size) > uint64(len(space)) {
 		return []byte{}, nil // no such part: an answer without payload says so
 	}
@@ -203,8 +229,8 @@ func (s *session) setMemory(m *message) error {
 }
 
 func (s *session) ring(index uint32) (*vring, error) {
-	if index >= numRings {
-		return nil, fmt.Errorf("ring %d of %d", index, numRings)
+	if uint64(index) >= uint64(len(s.rings)) {
+		return nil, fmt.Errorf("ring %d of %d", index, len(s.rings))
 	}
 	return &s.rings[index], nil
 }
@@ -303,8 +329,7 @@ func (s *session) restart(r *vring) {
 	if !r.started || !r.enabled || s.mem == nil || r.layout.desc == 0 || r.fault != nil {
 		return
 	}
-	write := r == &s.rings[queueRX]
-	q, err := newVirtqueue(s.mem, r.layout, r.base, write, s.features&featureEventIdx != 0)
+	q, err := newVirtqueue(s.mem, r.layout, r.base, r.dir, s.features&featureEventIdx != 0)
 	if err != nil {
 		// The addresses are the guest's choice: its device stops, not us.
 		s.fail(err)
@@ -364,4 +389,14 @@ func signal(fd int) {
 		one := [8]byte{0: 1}
 		unix.Write(fd, one[:])
 	}
+}
+
+// running reports whether a ring is started.
+func (s *session) running() bool {
+	for i := range s.rings {
+		if s.rings[i].started {
+			return true
+		}
+	}
+	return false
 }

@@ -25,7 +25,7 @@ type virtqueue struct {
 	mem               *memory
 	size              int
 	desc, avail, used []byte
-	write             bool // the device writes into the buffers (receive queue)
+	dir               direction
 	eventIdx          bool
 
 	next      uint16 // index of the next available buffer to take
@@ -48,7 +48,7 @@ type ringLayout struct {
 
 // newVirtqueue finds the rings in the guest's memory. base is the index of the
 // first buffer to take.
-func newVirtqueue(m *memory, at ringLayout, base uint16, write, eventIdx bool) (*virtqueue, error) {
+func newVirtqueue(m *memory, at ringLayout, base uint16, dir direction, eventIdx bool) (*virtqueue, error) {
 	if at.size == 0 || at.size > maxQueueSize || at.size&(at.size-1) != 0 {
 		return nil, fmt.Errorf("queue size %d is not a power of two up to %d", at.size, maxQueueSize)
 	}
@@ -59,7 +59,7 @@ func newVirtqueue(m *memory, at ringLayout, base uint16, write, eventIdx bool) (
 		desc:     m.user(at.desc, n*descSize),
 		avail:    m.user(at.avail, 6+2*n),
 		used:     m.user(at.used, 6+8*n),
-		write:    write,
+		dir:      dir,
 		eventIdx: eventIdx,
 		next:     base,
 		availIdx: base,
@@ -86,18 +86,36 @@ func (q *virtqueue) peek() (*chain, error) {
 	if q.peeked {
 		return &q.current, nil
 	}
-	if q.next == q.availIdx {
-		if more, err := q.reload(); err != nil || !more {
-			return nil, err
-		}
-	}
-	slot := int(q.next) & (q.size - 1)
-	head := load16(q.avail, 4+2*slot)
-	if err := q.current.walk(q.mem, q.desc, head, q.write); err != nil {
+	ok, err := q.first(&q.current)
+	if err != nil || !ok {
 		return nil, err
 	}
 	q.peeked = true
 	return &q.current, nil
+}
+
+// first makes c the next available buffer; it reports false when there is
+// none.
+func (q *virtqueue) first(c *chain) (bool, error) {
+	if q.next == q.availIdx {
+		if more, err := q.reload(); err != nil || !more {
+			return false, err
+		}
+	}
+	slot := int(q.next) & (q.size - 1)
+	head := load16(q.avail, 4+2*slot)
+	return true, c.walk(q.mem, q.desc, head, q.dir)
+}
+
+// take is for buffers that are not given back in order: it makes c the next
+// available one, which is not available any more. It reports false when there
+// is none. The buffer is given back by give.
+func (q *virtqueue) take(c *chain) (bool, error) {
+	ok, err := q.first(c)
+	if ok && err == nil {
+		q.next++
+	}
+	return ok, err
 }
 
 // reload looks at the driver's index; it reports whether buffers are there.
@@ -112,13 +130,19 @@ func (q *virtqueue) reload() (bool, error) {
 
 // pop gives the peeked buffer back to the driver with n bytes written to it.
 func (q *virtqueue) pop(n int) {
+	q.next++
+	q.peeked = false
+	q.give(q.current.head, n)
+}
+
+// give gives the buffer that begins with descriptor head back to the driver
+// with n bytes written to it.
+func (q *virtqueue) give(head uint16, n int) {
 	slot := int(q.usedIdx) & (q.size - 1)
 	elem := q.used[4+8*slot : 4+8*slot+8]
-	binary.LittleEndian.PutUint32(elem[0:], uint32(q.current.head))
+	binary.LittleEndian.PutUint32(elem[0:], uint32(head))
 	binary.LittleEndian.PutUint32(elem[4:], uint32(n))
-	q.next++
 	q.usedIdx++
-	q.peeked = false
 	q.publish()
 }
 

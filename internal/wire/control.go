@@ -58,7 +58,21 @@ const (
 	// HostResolver tells what the container's resolv.conf says from now on:
 	// Resolver is set.
 	HostResolver = "resolver"
+	// HostVolume tells of a change on the host in a volume with Notify: Volume,
+	// Path and Op are set.
+	HostVolume = "volume"
 )
+
+// The values of HostMessage.Op.
+const (
+	VolumeCreate = "create" // Path came to be, by a rename or a link too
+	VolumeWrite  = "write"
+	VolumeRemove = "remove"
+	VolumeRename = "rename" // Path is no longer there: it has another name or place
+)
+
+// VolumePathLimit bounds HostMessage.Path, in bytes: PATH_MAX of Linux.
+const VolumePathLimit = 4096
 
 // A HostMessage is what the host says on [PortControl].
 type HostMessage struct {
@@ -73,6 +87,14 @@ type HostMessage struct {
 	Denied uint64 `json:"denied,omitempty"`
 	// Resolver replaces that of the manifest.
 	Resolver *Resolver `json:"resolver,omitempty"`
+	// Volume is the ID of a volume.
+	Volume string `json:"volume,omitempty"`
+	// Path names what has changed, from the volume's root on, without a slash
+	// before or after it. It is bytes, base64 in JSON, as names need not be
+	// UTF-8. In a volume that is one file, it is the name of that: "file".
+	Path []byte `json:"path,omitempty"`
+	// Op is one of VolumeCreate, VolumeWrite, VolumeRemove, VolumeRename.
+	Op string `json:"op,omitempty"`
 }
 
 // WriteGuestMessage writes one message of the agent.

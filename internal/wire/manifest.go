@@ -23,6 +23,8 @@ type BootManifest struct {
 	Rootfs    Rootfs    `json:"rootfs"`
 	Ephemeral Ephemeral `json:"ephemeral"`
 	Process   Process   `json:"process"`
+	// Volumes are mounted in this order, see [CheckVolumes].
+	Volumes []Volume `json:"volumes,omitempty"`
 	// Network is nil in a guest that has its loopback interface only.
 	Network *Network `json:"network,omitempty"`
 	// Datagrams says that the host serves [PortUDP]: for the network, or for
@@ -84,12 +86,17 @@ type Process struct {
 	Cols     uint16 `json:"cols,omitempty"`
 }
 
-// WriteManifest writes m as one frame.
+// WriteManifest writes m as one frame, and refuses volumes that ReadManifest
+// would not take.
 func WriteManifest(w io.Writer, m *BootManifest) error {
+	if err := CheckVolumes(m.Volumes); err != nil {
+		return fmt.Errorf("write the boot manifest: %w", err)
+	}
 	return WriteJSON(w, m, ManifestLimit)
 }
 
-// ReadManifest reads one manifest and refuses one of another version.
+// ReadManifest reads one manifest and refuses one of another version, or with
+// volumes that CheckVolumes refuses.
 func ReadManifest(r io.Reader) (*BootManifest, error) {
 	var m BootManifest
 	if err := ReadJSON(r, &m, ManifestLimit); err != nil {
@@ -97,6 +104,9 @@ func ReadManifest(r io.Reader) (*BootManifest, error) {
 	}
 	if m.Version != ManifestVersion {
 		return nil, fmt.Errorf("the boot manifest has version %d and this agent speaks version %d: build the app again so that carrier and initrd come from one bake", m.Version, ManifestVersion)
+	}
+	if err := CheckVolumes(m.Volumes); err != nil {
+		return nil, fmt.Errorf("the boot manifest: %w", err)
 	}
 	return &m, nil
 }

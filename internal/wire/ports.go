@@ -9,7 +9,7 @@ const (
 	PortSOCKS = 10
 	// PortUDP carries UDP datagrams in frames.
 	PortUDP = 11
-	// PortFiles carries 9P2000.L, after one frame with the volume's guest path.
+	// PortFiles carries 9P2000.L, after [WriteVolumeHello] and its answer.
 	PortFiles = 12
 	// PortManifest serves the [BootManifest] in one frame.
 	PortManifest = 13

@@ -28,6 +28,12 @@ import (
 // bootLimit ends a guest that hangs; it is a failure, not a measurement.
 const bootLimit = 90 * time.Second
 
+// A disk is a volume.
+type disk struct {
+	path     string
+	readOnly bool
+}
+
 // A guest is one boot: what the host gives, and what it saw.
 type guest struct {
 	t        *testing.T
@@ -42,6 +48,8 @@ type guest struct {
 	image       string
 	append      string
 	noSerial    bool
+	disks       []disk           // from /dev/vdc on
+	files       func(c net.Conn) // the file server
 	noDone      bool
 	noVsock     bool
 	stuckStdout bool
@@ -144,6 +152,9 @@ func (g *guest) boot() *guest {
 	}
 	g.listen(&running, wire.PortManifest, g.serveManifest)
 	g.listen(&running, wire.PortConsole, g.serveConsole)
+	if g.files != nil {
+		g.listen(&running, wire.PortFiles, g.files)
+	}
 	g.listen(&running, wire.PortControl, func(c net.Conn) { g.serveControl(c, mark) })
 
 	ephemeral := filepath.Join(dir, "ephemeral")
@@ -341,7 +352,11 @@ func (g *guest) arguments(ephemeral string) []string {
 		args = append(args, "-serial", "stdio")
 	}
 	args = append(args, disk("a", g.image, true)...)
-	return append(args, disk("b", ephemeral, false)...)
+	args = append(args, disk("b", ephemeral, false)...)
+	for i, d := range g.disks {
+		args = append(args, disk(fmt.Sprint("volume", i), d.path, d.readOnly)...)
+	}
+	return args
 }
 
 func makeEphemeral(t *testing.T, path string) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"bake/internal/agent/ctrinit"
@@ -36,6 +37,9 @@ type Config struct {
 	Layout   Layout
 	Hostname string
 	Process  wire.Process
+	// Volumes are mounted beside what every container has. One that is inside
+	// another comes after it.
+	Volumes []specs.Mount
 	// Runc is the path of the runc executable.
 	Runc string
 	// Dir is an existing directory for the bundle, sockets and logs.
@@ -115,7 +119,7 @@ func start(ctx context.Context, cfg Config) (*Container, error) {
 		socket: os.NewFile(uintptr(pair[0]), "init"),
 		direct: isInit(cfg.Process.Args),
 	}
-	run := runcRun{cfg: cfg, spec: newSpec(cfg.Layout, cfg.Hostname, cfg.Process, account), socket: theirs}
+	run := runcRun{cfg: cfg, spec: newSpec(cfg, account), socket: theirs}
 	pid, master, err := run.run(ctx)
 	if err != nil {
 		c.socket.Close()

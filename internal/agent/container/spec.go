@@ -32,13 +32,14 @@ const cgroupPath = "/container"
 
 // newSpec is the OCI runtime configuration (config.md and config-linux.md of
 // the specification). Its process is the init, which finds the command itself.
-func newSpec(l Layout, hostname string, p wire.Process, a Account) *specs.Spec {
+func newSpec(cfg Config, a Account) *specs.Spec {
+	l := cfg.Layout
 	return &specs.Spec{
 		Version:  specs.Version,
-		Hostname: hostname,
+		Hostname: cfg.Hostname,
 		Root:     &specs.Root{Path: l.Rootfs},
-		Process:  process(p, a),
-		Mounts:   mounts(l),
+		Process:  process(cfg.Process, a),
+		Mounts:   mounts(l, cfg.Volumes),
 		Linux: &specs.Linux{
 			CgroupsPath: cgroupPath,
 			Namespaces: []specs.LinuxNamespace{
@@ -96,9 +97,9 @@ var rlimits = []specs.POSIXRlimit{
 	{Type: "RLIMIT_CORE", Soft: 0, Hard: math.MaxUint64},
 }
 
-// mounts are those of config-linux.md's "default filesystems" and the files
-// that Docker provides. The image's own /tmp stays as it is.
-func mounts(l Layout) []specs.Mount {
+// mounts are those of config-linux.md's "default filesystems", the files that
+// Docker provides, and volumes. The image's own /tmp stays as it is.
+func mounts(l Layout, volumes []specs.Mount) []specs.Mount {
 	m := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
@@ -110,13 +111,27 @@ func mounts(l Layout) []specs.Mount {
 	if l.Filesystem("mqueue") {
 		m = append(m, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
 	}
-	return append(m,
+	return append(m, withVolumes(volumes,
 		specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: l.Hosts, Options: []string{"bind", "rprivate", "rw"}},
 		specs.Mount{Destination: "/etc/hostname", Type: "bind", Source: l.Hostname, Options: []string{"bind", "rprivate", "rw"}},
 		// Where the image has a symbolic link, its target is what is mounted
 		// over, and made if it does not exist.
 		specs.Mount{Destination: "/etc/resolv.conf", Type: "bind", Source: l.ResolvConf, Options: []string{"bind", "rprivate", "rw"}},
-	)
+	)...)
+}
+
+// withVolumes are files and volumes in the order of mounting: what is inside a
+// volume, such as the files of one at /etc, comes after it. A file whose place a
+// volume takes is left out.
+func withVolumes(volumes []specs.Mount, files ...specs.Mount) []specs.Mount {
+	files = slices.DeleteFunc(files, func(f specs.Mount) bool {
+		return slices.ContainsFunc(volumes, func(v specs.Mount) bool { return v.Destination == f.Destination })
+	})
+	all := append(files, volumes...)
+	slices.SortStableFunc(all, func(a, b specs.Mount) int {
+		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
+	})
+	return all
 }
 
 // devices are what a program may expect beyond runc's own list (null, zero,

@@ -43,7 +43,7 @@ func TestSpecOfProcess(t *testing.T) {
 		"killed first":        {wire.Process{}, Account{}, func(p *specs.Process) bool { return *p.OOMScoreAdj == 0 }},
 		"may gain privileges": {wire.Process{}, Account{}, func(p *specs.Process) bool { return !p.NoNewPrivileges }},
 	} {
-		s := newSpec(layout, "bakery", c.p, c.a)
+		s := newSpec(Config{Layout: layout, Hostname: "bakery", Process: c.p}, c.a)
 		if !c.check(s.Process) {
 			b, _ := json.Marshal(s.Process)
 			t.Errorf("%s: %s", name, b)
@@ -52,7 +52,7 @@ func TestSpecOfProcess(t *testing.T) {
 }
 
 func TestSpecOfGuest(t *testing.T) {
-	s := newSpec(layout, "bakery", wire.Process{}, Account{})
+	s := newSpec(Config{Layout: layout, Hostname: "bakery"}, Account{})
 	var namespaces []string
 	for _, n := range s.Linux.Namespaces {
 		namespaces = append(namespaces, string(n.Type))
@@ -93,7 +93,7 @@ func TestSpecOfGuest(t *testing.T) {
 
 	bare := layout
 	bare.Filesystem = func(string) bool { return false }
-	for _, m := range newSpec(bare, "x", wire.Process{}, Account{}).Mounts {
+	for _, m := range newSpec(Config{Layout: bare, Hostname: "x"}, Account{}).Mounts {
 		if m.Destination == "/dev/mqueue" {
 			t.Error("a filesystem is mounted that the kernel does not know")
 		}
@@ -158,4 +158,28 @@ func FuzzLastError(f *testing.F) {
 			t.Errorf("%q is not one line", s)
 		}
 	})
+}
+
+func TestVolumesOfTheSpec(t *testing.T) {
+	volume := func(target string) specs.Mount {
+		return specs.Mount{Destination: target, Type: "bind", Source: "/run/volume" + target, Options: []string{"bind"}}
+	}
+	cfg := Config{Layout: layout, Volumes: []specs.Mount{volume("/srv/deep/er"), volume("/etc"), volume("/etc/hostname"), volume("/dev/shm")}}
+	var got []string
+	for _, m := range newSpec(cfg, Account{}).Mounts {
+		if m.Type == "bind" {
+			got = append(got, m.Destination+" "+m.Source)
+		}
+	}
+	want := []string{
+		"/etc /run/volume/etc",
+		"/etc/hosts " + layout.Hosts,
+		"/etc/resolv.conf " + layout.ResolvConf,
+		"/etc/hostname /run/volume/etc/hostname",
+		"/dev/shm /run/volume/dev/shm",
+		"/srv/deep/er /run/volume/srv/deep/er",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the bind mounts are\n%s, want\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }

@@ -52,7 +52,7 @@ func imageDevice(ctx context.Context, r wire.Rootfs) (string, error) {
 	if r.Device == "" {
 		return "", errors.New("the boot manifest names no device for the image's filesystem")
 	}
-	if err := waitForDevice(ctx, r.Device); err != nil {
+	if err := WaitForDevice(ctx, r.Device); err != nil {
 		return "", err
 	}
 	if r.Size == 0 && r.Offset == 0 {
@@ -71,7 +71,7 @@ func imageDevice(ctx context.Context, r wire.Rootfs) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return mapped, waitForDevice(ctx, mapped)
+	return mapped, WaitForDevice(ctx, mapped)
 }
 
 // window checks the image's window in a device of size bytes.
@@ -113,9 +113,9 @@ const (
 	devicePoll = 2 * time.Millisecond
 )
 
-// waitForDevice waits until devtmpfs has made the node of a device whose
+// WaitForDevice waits until devtmpfs has made the node of a device whose
 // driver may still be looking for it.
-func waitForDevice(ctx context.Context, path string) error {
+func WaitForDevice(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, deviceTime)
 	defer cancel()
 	for {

@@ -42,15 +42,15 @@ func TestWindow(t *testing.T) {
 }
 
 func TestWaitForDevice(t *testing.T) {
-	if err := waitForDevice(t.Context(), "/dev/null"); err != nil {
+	if err := WaitForDevice(t.Context(), "/dev/null"); err != nil {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := waitForDevice(ctx, "/dev/no-such"); err == nil || !strings.Contains(err.Error(), "/dev/no-such did not appear") {
+	if err := WaitForDevice(ctx, "/dev/no-such"); err == nil || !strings.Contains(err.Error(), "/dev/no-such did not appear") {
 		t.Errorf("a device that is missing: %v", err)
 	}
-	if err := waitForDevice(t.Context(), "/dev/null/x"); err == nil {
+	if err := WaitForDevice(t.Context(), "/dev/null/x"); err == nil {
 		t.Error("a path through a device is no error")
 	}
 }

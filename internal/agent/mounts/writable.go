@@ -27,14 +27,14 @@ func MountEphemeral(ctx context.Context, e wire.Ephemeral) error {
 	if e.Type != "ext4" {
 		return fmt.Errorf("the ephemeral disk's filesystem is of the type %.32q and must be ext4", e.Type)
 	}
-	if err := waitForDevice(ctx, e.Device); err != nil {
+	if err := WaitForDevice(ctx, e.Device); err != nil {
 		return err
 	}
 	// The host made a file of holes, which is zeroed as it is: noinit_itable
 	// keeps the kernel from filling them. Barriers serve a disk that outlives
 	// a crash. See the kernel's admin-guide/ext4.rst.
 	data := "noinit_itable,nobarrier"
-	if discards(e.Device) {
+	if Discards(e.Device) {
 		data += ",discard"
 	}
 	if err := unix.Mount(e.Device, Ephemeral, e.Type, unix.MS_NOATIME, data); err != nil {
@@ -43,9 +43,9 @@ func MountEphemeral(ctx context.Context, e wire.Ephemeral) error {
 	return nil
 }
 
-// discards says whether freed blocks can be given back to the host
+// Discards says whether freed blocks can be given back to the host
 // (Documentation/ABI/stable/sysfs-block).
-func discards(device string) bool {
+func Discards(device string) bool {
 	b, err := os.ReadFile(filepath.Join("/sys/class/block", filepath.Base(device), "queue/discard_max_bytes"))
 	return err == nil && len(bytes.TrimSpace(b)) > 0 && string(bytes.TrimSpace(b)) != "0"
 }

@@ -28,6 +28,8 @@ type Flags struct {
 	memory, ephemeral      string
 	bootArgs, entrypoint   string
 	env, publish           []string
+	volumes, tmpfs         []string
+	volumeMode             string
 	publishAll             bool
 	proxyProtocol          string
 	cwd                    string
@@ -58,6 +60,9 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.Uint32Var(&f.uid, "uid", 0, "user `id` in the container")
 	set.Uint32Var(&f.gid, "gid", 0, "group `id` in the container")
 	set.StringVar(&f.ephemeral, "ephemeral-disk-size", mib(def.EphemeralDiskMiB, app.DefaultEphemeralDiskMiB), "`size` of the disk for the container's changes, in MiB or with a unit")
+	set.StringArrayVarP(&f.volumes, "volume", "v", nil, "share a folder or file of this host, or use the volume of that name: `HOST:CONTAINER[:FLAGS]`; FLAGS are ro, create, notify, cache=none|mmap|loose, uid=N, gid=N, nosuid, nodev, noexec, nocopy, and ext4 for an image of a disk")
+	set.StringArrayVar(&f.tmpfs, "tmpfs", nil, "mount memory: `PATH[:SIZE]` or PATH:OPTIONS, such as size=64m,mode=1777")
+	set.StringVar(&f.volumeMode, "volume-mode", app.VolumeModeAuto, "how folders are shared: auto, 9p or virtiofs (`mode`)")
 	f.network = RegisterNetwork(set)
 	f.dns.register(set)
 	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a port or a range of them: `[IP:][HOST:]VM[/udp]`, on 127.0.0.1 unless IP says otherwise")
@@ -105,6 +110,9 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 		return o, err
 	}
 	if err := f.published(&o); err != nil {
+		return o, err
+	}
+	if err := f.parseVolumes(&o); err != nil {
 		return o, err
 	}
 	if f.set.Changed("wireguard-conf-file") {

@@ -15,6 +15,7 @@ import (
 	"bake/internal/payload"
 	"bake/internal/policy"
 	"bake/internal/service/forward"
+	"bake/internal/volume"
 	"bake/internal/wire"
 )
 
@@ -68,6 +69,10 @@ func TestBadOptions(t *testing.T) {
 		"--dns=::1 --dns=::1 --dns=::1 --dns=::1": "4 times",
 		"--proxy=ftp://x":                         "--proxy",
 		"--proxy=":                                "--proxy",
+		"-v data":                                 "HOST:CONTAINER",
+		"-v ./a:/a:what":                          "what",
+		"--tmpfs=tmp":                             "tmpfs",
+		"--volume-mode=nfs":                       "--volume-mode",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -116,6 +121,25 @@ func TestPublish(t *testing.T) {
 		if o, err := f.Options(nil); err != nil || o.ProxyProtocol != want || !o.PublishAll {
 			t.Errorf("%s: %+v, %v", arg, o, err)
 		}
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	_, f := parse(t, payload.Defaults{}, "-v", "./d:/d:ro,uid=0", "--volume=data:/data", "--tmpfs", "/t:64m", "--volume-mode", "9p")
+	o, err := f.Options(nil)
+	if err != nil || len(o.Volumes) != 3 {
+		t.Fatalf("got %+v, %v", o.Volumes, err)
+	}
+	d, data, tmpfs := o.Volumes[0], o.Volumes[1], o.Volumes[2]
+	if d.Kind != volume.KindShare || !d.ReadOnly || *d.UID != 0 || d.Mode != app.VolumeMode9P {
+		t.Errorf("the folder is %+v", d)
+	}
+	if data.Kind != volume.KindNamed || data.Name != "data" || data.Mode != "" || tmpfs.Kind != volume.KindTmpfs || tmpfs.Size != 64<<20 {
+		t.Errorf("the others are %+v and %+v", data, tmpfs)
+	}
+	_, f = parse(t, payload.Defaults{}, "-v", "./d:/d")
+	if o, err := f.Options(nil); err != nil || o.Volumes[0].Mode != "" {
+		t.Errorf("without a mode: %+v, %v", o.Volumes, err)
 	}
 }
 
@@ -168,7 +192,7 @@ func TestArgsRoundTrip(t *testing.T) {
 	given := []string{"--dns=192.0.2.53", "--dns=[2001:db8::53]:5353", "--dns-search=a.example", "--dns-search", "b.example", "--dns-option=ndots:2",
 		"--add-host=db:192.0.2.7", "--add-host=six:2001:db8::7", "--add-host=me:host-gateway",
 
-		"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-t", "--boot-args=a b", "--entrypoint="}
+		"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-v", "./a b:/c:ro,uid=1", "-v=data:/d", "--tmpfs=/t:size=64m,mode=1777", "--volume-mode=virtiofs", "-t", "--boot-args=a b", "--entrypoint="}
 	fs, f := parse(t, payload.Defaults{}, given...)
 	want, err := f.Options([]string{"c"})
 	if err != nil {

@@ -2,6 +2,7 @@ package hypervisortest
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -124,6 +125,49 @@ func (s suite) diskSharedByVMs(t *testing.T) {
 		r := m.MustAsk(t, testguest.Request{Op: testguest.OpRead, Length: int64(len(data))})
 		if !bytes.Equal(r.Data, data) {
 			t.Errorf("VM %d reads something else", i)
+		}
+	}
+}
+
+// manyDisks has as many disks as the driver takes: each is the one that it
+// should be, and what the guest syncs to the durable ones is in their files.
+func (s suite) manyDisks(t *testing.T) {
+	d := s.o.Driver(t)
+	var disks []hypervisor.Disk
+	var want [][]byte
+	for i := range d.Capabilities().MaxDisks {
+		want = append(want, randomBytes(byte(i), 4096*(i+1)))
+		disks = append(disks, hypervisor.Disk{
+			Resource: hypervisor.Resource{Name: fmt.Sprintf("volume %d", i), File: tempFile(t, "volume", want[i]), Size: -1},
+			ReadOnly: i%3 == 0,
+			Durable:  i%3 == 1,
+		})
+	}
+	m := s.Boot(t, d, func(c *hypervisor.Config) { c.Disks = disks })
+	if r := m.MustAsk(t, testguest.Request{Op: testguest.OpInfo}); r.Disks != len(disks) {
+		t.Errorf("the guest has %d disks, want %d", r.Disks, len(disks))
+	}
+	for i, disk := range disks {
+		r := m.MustAsk(t, testguest.Request{Op: testguest.OpRead, Disk: i, Length: int64(len(want[i]))})
+		if !bytes.Equal(r.Data, want[i]) {
+			t.Errorf("disk %d is not the one that it should be", i)
+		}
+		if !disk.ReadOnly {
+			data := randomBytes(byte(100+i), 512)
+			m.MustAsk(t, testguest.Request{Op: testguest.OpWrite, Disk: i, Offset: 1024, Data: data})
+			copy(want[i][1024:], data)
+		}
+	}
+	// The driver has all that was synced even if it has no time to end well.
+	s.o.Kill(t, m.VM)
+	m.WaitEnd(t)
+	for i, disk := range disks {
+		now, err := os.ReadFile(disk.Resource.File.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (disk.Durable || disk.ReadOnly) && !bytes.Equal(now, want[i]) {
+			t.Errorf("the file of disk %d (%+v) has other contents than the guest synced", i, disk)
 		}
 	}
 }

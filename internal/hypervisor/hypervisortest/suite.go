@@ -2,6 +2,7 @@ package hypervisortest
 
 import (
 	"context"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,9 +20,12 @@ type Options struct {
 	Guest  Guest
 	// Kill kills the VMM behind the driver's back.
 	Kill func(t testing.TB, vm hypervisor.VM)
+	// Share serves a directory to a file system device, and returns the end of
+	// the socket that is for the VM. It is for drivers with VhostUserFS.
+	Share func(t testing.TB, dir string) *os.File
 }
 
-// Run runs the suite: about 15 boots.
+// Run runs the suite: about 16 boots.
 func Run(t *testing.T, o Options) {
 	s := suite{o.Guest, o}
 	for _, test := range []struct {
@@ -32,7 +36,9 @@ func Run(t *testing.T, o Options) {
 		{"Describe", s.describe},
 		{"RefusesBadConfigs", s.refusesBadConfigs},
 		{"OneVM", s.oneVM},
+		{"Shares", s.shares},
 		{"DiskSharedByVMs", s.diskSharedByVMs},
+		{"ManyDisks", s.manyDisks},
 		{"LifeOfAVM", s.life},
 		{"RebootIsCleanWithoutConsole", s.rebootWithoutConsole},
 		{"PanicEndsTheVM", s.panics},
@@ -49,6 +55,9 @@ func Run(t *testing.T, o Options) {
 		t.Run(test.name, test.run)
 	}
 }
+
+// RunManyDisks is the part of the suite about the number of disks.
+func RunManyDisks(t *testing.T, o Options) { suite{o.Guest, o}.manyDisks(t) }
 
 // RunOneVM is the part of the suite that a single boot is enough for: what the
 // guest sees of its machine.

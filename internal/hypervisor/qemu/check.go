@@ -55,6 +55,9 @@ func (d *Driver) check(cfg hypervisor.Config) error {
 			return fmt.Errorf("disk %d (%s): %w", i, disk.Resource.Name, err)
 		}
 	}
+	if err := checkShares(cfg); err != nil {
+		return err
+	}
 	kernel, err := checkKernel(d.arch(), cfg.Kernel)
 	if err != nil {
 		return err

@@ -37,9 +37,15 @@ type facts struct {
 	// VsockMMIO and VsockPCI: the two forms of the vhost-user vsock device.
 	VsockMMIO bool `json:"vsockMMIO"`
 	VsockPCI  bool `json:"vsockPCI"`
-	MicroVM   bool `json:"microvm"`
-	TCG       bool `json:"tcg"`
+	// FSMMIO and FSPCI: those of the vhost-user file system device.
+	FSMMIO  bool `json:"fsMMIO"`
+	FSPCI   bool `json:"fsPCI"`
+	MicroVM bool `json:"microvm"`
+	TCG     bool `json:"tcg"`
 }
+
+// factsName begins the names of cache files with facts. It changes with them.
+const factsName = "qemu2-"
 
 // name is how messages call the program.
 func (p *program) name() string { return filepath.Base(p.command[len(p.command)-1]) }
@@ -56,11 +62,11 @@ func (d *Driver) find(ctx context.Context) (*program, error) {
 		return nil, err
 	}
 	p := &program{command: command, key: identity(command)}
-	if !readCache(d.CacheDir, "qemu-"+p.key, &p.facts) {
+	if !readCache(d.CacheDir, factsName+p.key, &p.facts) {
 		if p.facts, err = ask(ctx, command, d.Env); err != nil {
 			return nil, err
 		}
-		writeCache(d.CacheDir, "qemu-"+p.key, p.facts)
+		writeCache(d.CacheDir, factsName+p.key, p.facts)
 	}
 	d.program = p
 	return p, nil
@@ -142,6 +148,8 @@ func ask(ctx context.Context, command, env []string) (facts, error) {
 	f.Version = strings.TrimPrefix(f.Version, "QEMU emulator version ")
 	f.VsockMMIO = strings.Contains(devices, `"vhost-user-vsock-device"`)
 	f.VsockPCI = strings.Contains(devices, `"vhost-user-vsock-pci"`)
+	f.FSMMIO = strings.Contains(devices, `"vhost-user-fs-device"`)
+	f.FSPCI = strings.Contains(devices, `"vhost-user-fs-pci"`)
 	for line := range strings.Lines(machines) {
 		f.MicroVM = f.MicroVM || strings.HasPrefix(line, machineMicroVM+" ")
 	}

@@ -27,7 +27,7 @@ func newFakeQEMU(t *testing.T, boot string) fakeQEMU {
 echo "$*" >>` + q.log + `
 case "$*" in
 --version) echo "QEMU emulator version 9.8.7 (Test)"; echo "Copyright" ;;
-*"-device help") printf 'name "virtio-blk-device", bus virtio-bus\nname "vhost-user-vsock-device", bus virtio-bus\nname "vhost-user-vsock-pci", bus PCI\n' ;;
+*"-device help") printf 'name "virtio-blk-device", bus virtio-bus\nname "vhost-user-vsock-device", bus virtio-bus\nname "vhost-user-vsock-pci", bus PCI\nname "vhost-user-fs-device", bus virtio-bus\nname "vhost-user-fs-pci", bus PCI\n' ;;
 "-machine help") printf 'Supported machines are:\nmicrovm              microvm (i386)\nq35  x\n' ;;
 "-accel help") printf 'Accelerators supported in QEMU binary:\ntcg\nkvm\n' ;;
 *) ` + boot + ` ;;
@@ -186,7 +186,7 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := facts{Version: "9.8.7 (Test)", Sandbox: true, VsockMMIO: true, VsockPCI: true, MicroVM: true, TCG: true}
+		want := facts{Version: "9.8.7 (Test)", Sandbox: true, VsockMMIO: true, VsockPCI: true, FSMMIO: true, FSPCI: true, MicroVM: true, TCG: true}
 		if p.facts != want || p.name() != "qemu-system-fake" {
 			t.Errorf("%s: %+v, want %+v", p.name(), p.facts, want)
 		}
@@ -217,6 +217,19 @@ func TestFind(t *testing.T) {
 		}
 		if err := (&Driver{Command: []string{path}}).Available(t.Context()); err == nil || !strings.Contains(err.Error(), "vhost-user-vsock") {
 			t.Errorf("Available: %v", err)
+		}
+	})
+	t.Run("no file system device", func(t *testing.T) {
+		for _, devices := range []string{"vhost-user-vsock-pci", "vhost-user-vsock-pci vhost-user-fs-device", "vhost-user-vsock-pci vhost-user-fs-pci"} {
+			path := filepath.Join(t.TempDir(), "qemu")
+			script := "#!/bin/sh\nfor d in " + devices + "; do echo \"name \\\"$d\\\", bus x\"; done\n"
+			if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			d := &Driver{Command: []string{path}, Arch: "amd64", Machine: machineQ35}
+			if got, want := d.Capabilities().VhostUserFS, strings.Contains(devices, "fs-pci"); got != want {
+				t.Errorf("a q35 with %s: VhostUserFS = %v", devices, got)
+			}
 		}
 	})
 	t.Run("not QEMU", func(t *testing.T) {

@@ -27,13 +27,18 @@ const clockTime = 10 * time.Millisecond
 // firstFile is the number that the first of exec.Cmd.ExtraFiles gets.
 const firstFile = 3
 
+// firstDisk is the PCI slot of the first disk. The rest find room before it;
+// q35 has its chipset in the last one of 32.
+const firstDisk = 8
+
 // A machine is everything that QEMU's arguments are made of. It holds no open
-// file: QEMU inherits those in the order kernel, initrd, vsock, disks, with
+// file: QEMU inherits those in the order kernel, initrd, vsock, disks, shares, with
 // numbers from firstFile on.
 type machine struct {
 	bin        *program
 	env        []string
 	kind       string
+	pcie       bool // a microvm with a PCI bus
 	accel      string
 	arch       string
 	cpus       int
@@ -43,12 +48,13 @@ type machine struct {
 	initrd     bool
 	vsock      bool
 	disks      []diskWindow
+	shares     []string         // tags
 	clock      *tsc.Measurement // until the kernel's parameters have it
 }
 
 type diskWindow struct {
-	offset, size int64
-	readOnly     bool
+	offset, size      int64
+	readOnly, durable bool
 }
 
 func newMachine(bin *program, kind, accel string, env []string, cfg hypervisor.Config) (*machine, error) {
@@ -60,6 +66,7 @@ func newMachine(bin *program, kind, accel string, env []string, cfg hypervisor.C
 	if kind == machineVirt {
 		m.arch = "arm64"
 	}
+	m.pcie = needsPCI(kind, cfg)
 	if accel == accelTCG && cfg.EmulatedCPUs > 0 {
 		m.cpus = cfg.EmulatedCPUs
 	}
@@ -68,7 +75,10 @@ func newMachine(bin *program, kind, accel string, env []string, cfg hypervisor.C
 		if err != nil {
 			return nil, err
 		}
-		m.disks = append(m.disks, diskWindow{offset, size, disk.ReadOnly})
+		m.disks = append(m.disks, diskWindow{offset, size, disk.ReadOnly, disk.Durable})
+	}
+	for _, share := range cfg.Shares {
+		m.shares = append(m.shares, share.Tag)
 	}
 	_, size, err := window(cfg.Initrd)
 	if err != nil {
@@ -154,7 +164,7 @@ func (m *machine) commandLine() string {
 }
 
 // pci says whether devices sit on a PCI bus, and not on virtio-mmio.
-func (m *machine) pci() bool { return m.kind != machineMicroVM }
+func (m *machine) pci() bool { return m.kind != machineMicroVM || m.pcie }
 
 // command is the whole command.
 func (m *machine) command() []string {
@@ -189,12 +199,15 @@ func (m *machine) args() []string {
 	for i, disk := range m.disks {
 		add("-add-fd", fmt.Sprintf("fd=%d,set=%d", next(), i))
 		add("-blockdev", disk.blockdev(i))
-		add("-device", m.device("virtio-blk", fmt.Sprintf("drive=disk%d", i), 8+i))
+		add("-device", m.device("virtio-blk", disk.drive(i), firstDisk+i))
 	}
 	add("-device", m.device("virtio-rng", "", 4))
 	if m.vsock {
 		add("-chardev", fmt.Sprintf("socket,id=vsock,fd=%d", vsock))
 		add("-device", m.device("vhost-user-vsock", "chardev=vsock", 5))
+	}
+	for i, tag := range m.shares {
+		add(m.share(i, tag, next())...)
 	}
 	return args
 }
@@ -203,6 +216,9 @@ func (m *machine) machineOptions() string {
 	options := ",memory-backend=memory,dump-guest-core=off"
 	switch m.kind {
 	case machineMicroVM:
+		if m.pcie {
+			return "microvm,acpi=on,pcie=on" + options
+		}
 		return "microvm,acpi=on" + options
 	case machineVirt:
 		if m.accel == accelKVM {
@@ -258,7 +274,24 @@ func (d diskWindow) blockdev(i int) string {
 	if d.readOnly {
 		return s + ",read-only=on,file.read-only=on"
 	}
+	// What the guest discards becomes a hole again.
+	s += ",discard=unmap,file.discard=unmap"
+	if d.durable {
+		// A flush of the guest's is an fdatasync(2) of QEMU's.
+		return s
+	}
 	// What the guest writes is thrown away with it, so it need not reach the
-	// host's disk; what the guest discards becomes a hole again.
-	return s + ",discard=unmap,file.discard=unmap,cache.no-flush=on,file.cache.no-flush=on"
+	// host's disk.
+	return s + ",cache.no-flush=on,file.cache.no-flush=on"
+}
+
+// drive is a disk's part of its device's options. A host's disk that is full
+// or broken is an error of the guest's: by default QEMU would stop the VM, and
+// nobody would know why it hangs.
+func (d diskWindow) drive(i int) string {
+	s := fmt.Sprintf("drive=disk%d", i)
+	if !d.readOnly {
+		s += ",werror=report"
+	}
+	return s
 }

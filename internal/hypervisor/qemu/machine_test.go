@@ -13,12 +13,12 @@ import (
 )
 
 func testProgram() *program {
-	return &program{command: []string{"/lib/ld.so", "--library-path", "/x", "/x/qemu"}, facts: facts{Sandbox: true, MicroVM: true, TCG: true, VsockMMIO: true, VsockPCI: true}}
+	return &program{command: []string{"/lib/ld.so", "--library-path", "/x", "/x/qemu"}, facts: facts{Sandbox: true, MicroVM: true, TCG: true, VsockMMIO: true, VsockPCI: true, FSMMIO: true, FSPCI: true}}
 }
 
 func TestCommand(t *testing.T) {
 	rootfs := hypervisor.Disk{Resource: hypervisor.Resource{Name: "rootfs", Bytes: make([]byte, 4096)}, ReadOnly: true}
-	cfg := hypervisor.Config{CPUs: 2, MemoryMiB: 512, CommandLine: "quiet a=b", Initrd: hypervisor.Resource{Bytes: []byte{1}}, Disks: []hypervisor.Disk{rootfs, rootfs}}
+	cfg := hypervisor.Config{CPUs: 2, MemoryMiB: 512, CommandLine: "quiet a=b", Initrd: hypervisor.Resource{Bytes: []byte{1}}, Disks: []hypervisor.Disk{rootfs, rootfs}, Shares: []hypervisor.Share{{Tag: "bake0"}, {Tag: "bake1"}}}
 	m, err := newMachine(testProgram(), machineMicroVM, accelKVM, nil, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -39,10 +39,14 @@ func TestCommand(t *testing.T) {
 		"-device", "virtio-blk-device,drive=disk0",
 		"-add-fd", "fd=7,set=1",
 		"-blockdev", "driver=raw,node-name=disk1,offset=65536,size=1048576,file.driver=file,file.filename=/dev/fdset/1,file.locking=off,discard=unmap,file.discard=unmap,cache.no-flush=on,file.cache.no-flush=on",
-		"-device", "virtio-blk-device,drive=disk1",
+		"-device", "virtio-blk-device,drive=disk1,werror=report",
 		"-device", "virtio-rng-device",
 		"-chardev", "socket,id=vsock,fd=5",
 		"-device", "vhost-user-vsock-device,chardev=vsock",
+		"-chardev", "socket,id=share0,fd=8",
+		"-device", "vhost-user-fs-device,chardev=share0,tag=bake0,queue-size=1024",
+		"-chardev", "socket,id=share1,fd=9",
+		"-device", "vhost-user-fs-device,chardev=share1,tag=bake1,queue-size=1024",
 	}
 	got := m.command()
 	for i := range max(len(got), len(want)) {
@@ -58,13 +62,13 @@ func TestMachineOptions(t *testing.T) {
 		want        []string
 	}{
 		{machineMicroVM, accelTCG, []string{"-machine microvm,acpi=on,", "-cpu max,-erms", "-accel tcg", "virtio-rng-device"}},
-		{machineQ35, accelTCG, []string{"-machine q35,", "-cpu max,-erms", "virtio-rng-pci,addr=0x4,disable-legacy=on", "vhost-user-vsock-pci,addr=0x5,disable-legacy=on,chardev=vsock"}},
+		{machineQ35, accelTCG, []string{"-machine q35,", "-cpu max,-erms", "virtio-rng-pci,addr=0x4,disable-legacy=on", "vhost-user-vsock-pci,addr=0x5,disable-legacy=on,chardev=vsock", "vhost-user-fs-pci,chardev=share0,tag=t,"}},
 		{machineVirt, accelTCG, []string{"-machine virt,gic-version=3,", "-cpu max,pauth-impdef=on", "console=ttyAMA0 panic=-1", "vhost-user-vsock-pci"}},
 		{machineVirt, accelKVM, []string{"-machine virt,gic-version=host,", "-cpu host"}},
 	} {
 		p := testProgram()
 		p.facts.Sandbox = false
-		m, err := newMachine(p, tc.kind, tc.accel, nil, hypervisor.Config{CPUs: 1, MemoryMiB: 128})
+		m, err := newMachine(p, tc.kind, tc.accel, nil, hypervisor.Config{CPUs: 1, MemoryMiB: 128, Shares: []hypervisor.Share{{Tag: "t"}}})
 		if err != nil {
 			t.Fatal(err)
 		}

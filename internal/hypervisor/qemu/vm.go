@@ -44,7 +44,7 @@ type VM struct {
 
 	mu      sync.Mutex
 	state   hypervisor.State
-	files   []*os.File // kernel, initrd, disks, until QEMU has them
+	files   []*os.File // kernel, initrd, disks, shares, until QEMU has them
 	process *platform.Process
 	stopped bool // by Stop or Close
 }
@@ -89,6 +89,11 @@ func (vm *VM) open(cfg hypervisor.Config) error {
 	}
 	for _, disk := range cfg.Disks {
 		if err := add(diskFile(cfg.Dir, disk)); err != nil {
+			return err
+		}
+	}
+	for _, share := range cfg.Shares {
+		if err := add(duplicate(share.Socket, "socket of the share "+share.Tag)); err != nil {
 			return err
 		}
 	}

@@ -46,15 +46,30 @@ type Filler interface {
 	Fill(disk int, bytes int64) error
 }
 
+// A Journaler is a Machine that can mount an ext4 filesystem and write lines to
+// the file "log" in it, each synced (fsync(2)) before it is written to synced
+// too, until that fails.
+type Journaler interface {
+	Journal(disk int, synced io.Writer) error
+}
+
+// A Sharer is a Machine that can mount a share, read the file "host" in it,
+// write data to the file "guest", and unmount it.
+type Sharer interface {
+	Share(tag string, data []byte) ([]byte, error)
+}
+
 // The operations of a [Request].
 const (
 	OpInfo     = "info"
-	OpDisk     = "disk"  // Disk
-	OpRead     = "read"  // Disk, Offset, Length
-	OpWrite    = "write" // Disk, Offset, Data
-	OpPrint    = "print" // Text
-	OpDial     = "dial"  // Port: echoes there until the host ends, then says how much
-	OpFill     = "fill"  // Disk, Length
+	OpDisk     = "disk"    // Disk
+	OpRead     = "read"    // Disk, Offset, Length
+	OpWrite    = "write"   // Disk, Offset, Data
+	OpPrint    = "print"   // Text
+	OpDial     = "dial"    // Port: echoes there until the host ends, then says how much
+	OpFill     = "fill"    // Disk, Length
+	OpJournal  = "journal" // Disk, Port: says there what is synced
+	OpShare    = "share"   // Text: the tag, Data
 	OpPowerOff = "poweroff"
 	OpReboot   = "reboot"
 	OpPanic    = "panic"
@@ -220,6 +235,24 @@ func do(m Machine, q Request) (r Reply, err error) {
 			return r, errors.New("this guest mounts nothing")
 		}
 		return r, f.Fill(q.Disk, q.Length)
+	case OpJournal:
+		j, ok := m.(Journaler)
+		if !ok {
+			return r, errors.New("this guest mounts nothing")
+		}
+		conn, err := m.Dial(q.Port)
+		if err != nil {
+			return r, err
+		}
+		defer conn.Close()
+		return r, j.Journal(q.Disk, conn)
+	case OpShare:
+		s, ok := m.(Sharer)
+		if !ok {
+			return r, errors.New("this guest mounts nothing")
+		}
+		r.Data, err = s.Share(q.Text, q.Data)
+		return r, err
 	}
 	return r, fmt.Errorf("there is no operation %q", q.Op)
 }

@@ -81,3 +81,37 @@ func fill(dir string, bytes int64) error {
 	}
 	return nil
 }
+
+// Journal mounts the disk and writes numbered lines to a file in it, with a
+// directory entry for every hundredth, so that ext4's journal has work.
+func (machine) Journal(disk int, synced io.Writer) error {
+	const dir = "/mnt/journal"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(device(disk), dir, "ext4", 0, ""); err != nil {
+		return fmt.Errorf("mount the disk: %w", err)
+	}
+	f, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for i := 0; ; i++ {
+		line := fmt.Sprintf("%08d\n", i)
+		if _, err := f.WriteString(line); err != nil {
+			return err
+		}
+		if i%100 == 0 {
+			if err := os.Mkdir(filepath.Join(dir, fmt.Sprint(i)), 0o755); err != nil {
+				return err
+			}
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(synced, line); err != nil {
+			return err
+		}
+	}
+}

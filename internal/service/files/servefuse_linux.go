@@ -1,0 +1,12 @@
+package files
+
+import (
+	"context"
+
+	"bake/internal/service/files/virtiofs"
+)
+
+func serveFUSE(ctx context.Context, s *share) error {
+	// Serve closes the socket and leaves the tree.
+	return virtiofs.Serve(ctx, s.socket, s.tree, virtiofs.Options{Cache: virtiofs.Cache(s.Cache), Logf: s.log})
+}

@@ -1,0 +1,416 @@
+//go:build darwin || portabletree
+
+package tree
+
+import (
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Without O_PATH a directory is a descriptor that is open for reading, and any
+// other object is an entry of a directory, whose identity is compared with
+// what was found first whenever it is used by name.
+
+// place is where an object that is no directory was found. It is guarded by
+// platform.mu, as renames change it.
+type place struct {
+	dir  *Node // a reference; nil for directories and the root
+	name string
+}
+
+// spot is one name in one directory.
+type spot struct {
+	dir  ID
+	name string
+}
+
+// platform is what is known of all nodes, so that they follow the renames that
+// are made through the tree, and of what is open, which stays reachable when
+// its last name is gone.
+type platform struct {
+	mu      sync.Mutex
+	at      map[spot]map[*Node]struct{}
+	handles map[ID]map[*Handle]struct{}
+}
+
+func (p *platform) open() error {
+	p.at = make(map[spot]map[*Node]struct{})
+	p.handles = make(map[ID]map[*Handle]struct{})
+	return nil
+}
+
+func (*platform) close() {}
+
+func (p *platform) opened(h *Handle) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	add(p.handles, h.node.id, h)
+}
+
+func (p *platform) closed(h *Handle) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	remove(p.handles, h.node.id, h)
+}
+
+func add[K, V comparable](m map[K]map[V]struct{}, k K, v V) {
+	if m[k] == nil {
+		m[k] = make(map[V]struct{})
+	}
+	m[k][v] = struct{}{}
+}
+
+func remove[K, V comparable](m map[K]map[V]struct{}, k K, v V) {
+	delete(m[k], v)
+	if len(m[k]) == 0 {
+		delete(m, k)
+	}
+}
+
+// settle says where the node is found; dir is retained.
+func (n *Node) settle(dir *Node, name string) {
+	p := &n.t.platform
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n.place = place{dir.Retain(), name}
+	add(p.at, spot{dir.id, name}, n)
+}
+
+// gone is called when the last reference is given up.
+func (n *Node) gone() {
+	p := &n.t.platform
+	p.mu.Lock()
+	dir := n.dir
+	if dir != nil {
+		remove(p.at, spot{dir.id, n.name}, n)
+		n.dir = nil
+	}
+	p.mu.Unlock()
+	if dir != nil {
+		dir.Close()
+	}
+}
+
+// renamed lets nodes follow a rename; with exchange in both directions.
+func (n *Node) renamed(name string, newDir *Node, newName string, exchange bool) {
+	p := &n.t.platform
+	from, to := spot{n.id, name}, spot{newDir.id, newName}
+	if from == to {
+		return
+	}
+	p.mu.Lock()
+	var left []*Node // directories to give up, without the lock
+	moved, back := p.at[from], p.at[to]
+	delete(p.at, from)
+	if exchange {
+		delete(p.at, to)
+	}
+	move := func(nodes map[*Node]struct{}, s spot, dir *Node) {
+		for o := range nodes {
+			left = append(left, o.dir)
+			o.place = place{dir.Retain(), s.name}
+			add(p.at, s, o)
+		}
+	}
+	move(moved, to, newDir)
+	if exchange {
+		move(back, from, n)
+	}
+	p.mu.Unlock()
+	for _, d := range left {
+		d.Close()
+	}
+}
+
+// where is the directory and name of the node, the directory with a reference.
+func (n *Node) where() (*Node, string) {
+	p := &n.t.platform
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n.dir == nil {
+		return nil, ""
+	}
+	return n.dir.Retain(), n.name
+}
+
+// anyHandle is a handle of the object that is open for what is asked at least,
+// in use for the caller.
+func (n *Node) anyHandle(access OpenFlags) *Handle {
+	p := &n.t.platform
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for h := range p.handles[n.id] {
+		if h.fd >= 0 && h.flags&access == access && h.acquire() {
+			return h
+		}
+	}
+	return nil
+}
+
+// rootNode duplicates the descriptor; a single file stays open by it.
+func (t *Tree) rootNode(fd int) (*Node, error) {
+	a, err := statFD(fd)
+	if err != nil {
+		return nil, err
+	}
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := take(&t.nodes, t.o.MaxNodes, syscall.ENFILE); err != nil {
+		unix.Close(own)
+		return nil, err
+	}
+	return &Node{t: t, desc: newDesc(own, &t.nodes), id: a.ID, kind: a.Type()}, nil
+}
+
+func (n *Node) lookup(name string) (*Node, Attr, error) {
+	a, err := statAt(n.fd, name)
+	if err != nil {
+		return nil, Attr{}, errno(err)
+	}
+	if err := take(&n.t.nodes, n.t.o.MaxNodes, syscall.ENFILE); err != nil {
+		return nil, Attr{}, err
+	}
+	node := &Node{t: n.t, desc: newDesc(-1, &n.t.nodes), id: a.ID, kind: a.Type()}
+	if node.kind != unix.S_IFDIR {
+		node.settle(n, name)
+	} else if node.fd, err = openDir(n.fd, name); err == nil {
+		// Another directory may have taken the name since.
+		if a, err = statFD(node.fd); err == nil {
+			node.id = a.ID
+		}
+	}
+	if err != nil {
+		node.Close()
+		return nil, Attr{}, errno(err)
+	}
+	n.t.show(&a)
+	return node, a, nil
+}
+
+// openAt opens or creates the single name in dir.
+func openAt(dir int, name string, flags int, mode uint32) (int, error) {
+	for {
+		fd, err := unix.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, mode)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+func (n *Node) adopt(name string, fd int) (*Node, error) {
+	a, err := statFD(fd)
+	if err != nil {
+		return nil, err
+	}
+	if err := take(&n.t.nodes, n.t.o.MaxNodes, syscall.ENFILE); err != nil {
+		return nil, err
+	}
+	node := &Node{t: n.t, desc: newDesc(-1, &n.t.nodes), id: a.ID, kind: a.Type()}
+	node.settle(n, name)
+	return node, nil
+}
+
+// byName calls f with the directory and name of an object that is no
+// directory, if the name is still the object's; ESTALE if it is not.
+func (n *Node) byName(f func(dir int, name string) error) error {
+	dir, name := n.where()
+	if dir == nil {
+		return syscall.EINVAL
+	}
+	defer dir.Close()
+	a, err := statAt(dir.fd, name)
+	if err != nil || a.ID != n.id {
+		return syscall.ESTALE
+	}
+	return f(dir.fd, name)
+}
+
+// change does something to the object: to a descriptor if there is one, by
+// name if there is a name, and to any handle that is open otherwise.
+func (n *Node) change(byFD func(fd int) error, byName func(dir int, name string) error) error {
+	if n.fd >= 0 {
+		return byFD(n.fd)
+	}
+	err := n.byName(byName)
+	if err == syscall.ESTALE {
+		if h := n.anyHandle(0); h != nil {
+			defer h.release()
+			return byFD(h.fd)
+		}
+	}
+	return err
+}
+
+// reopen opens the object, which is a regular file or a directory.
+func (n *Node) reopen(flags int) (int, error) {
+	if n.fd >= 0 && n.kind != unix.S_IFDIR {
+		return reopenFile(n.fd, flags)
+	}
+	at, name := n.fd, "."
+	if n.kind != unix.S_IFDIR {
+		dir, own := n.where()
+		if dir == nil {
+			return -1, syscall.EBADF
+		}
+		defer dir.Close()
+		at, name = dir.fd, own
+	}
+	// A truncation waits until it is known what was opened.
+	fd, err := openAt(at, name, flags&^unix.O_TRUNC, 0)
+	if err == unix.ENOENT {
+		return n.duplicate(flags)
+	}
+	if err != nil {
+		return -1, err
+	}
+	a, err := statFD(fd)
+	if err == nil && a.ID != n.id {
+		unix.Close(fd)
+		return n.duplicate(flags)
+	}
+	if err == nil && flags&unix.O_TRUNC != 0 {
+		err = unix.Ftruncate(fd, 0)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// duplicate is the way to open a file that has no name any more: by a handle
+// that may do as much.
+func (n *Node) duplicate(flags int) (int, error) {
+	var access OpenFlags
+	switch flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		access = OpenRead
+	case unix.O_WRONLY:
+		access = OpenWrite
+	default:
+		access = OpenRead | OpenWrite
+	}
+	if flags&unix.O_APPEND != 0 {
+		access |= OpenAppend
+	}
+	h := n.anyHandle(access)
+	if h == nil {
+		return -1, syscall.ESTALE
+	}
+	defer h.release()
+	if flags&unix.O_TRUNC != 0 {
+		if err := unix.Ftruncate(h.fd, 0); err != nil {
+			return -1, err
+		}
+	}
+	return unix.FcntlInt(uintptr(h.fd), unix.F_DUPFD_CLOEXEC, 0)
+}
+
+// withFD calls f with a descriptor of the object that is open with flags.
+func (n *Node) withFD(flags int, f func(fd int) error) error {
+	if n.kind == unix.S_IFDIR && n.fd >= 0 {
+		return f(n.fd)
+	}
+	if n.kind != unix.S_IFREG {
+		return syscall.EOPNOTSUPP
+	}
+	fd, err := n.reopen(flags)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return f(fd)
+}
+
+func (n *Node) stat() (a Attr, err error) {
+	byFD := func(fd int) error {
+		a, err = statFD(fd)
+		return err
+	}
+	err = n.change(byFD, func(dir int, name string) error {
+		a, err = statAt(dir, name)
+		return err
+	})
+	return a, err
+}
+
+func (n *Node) setOwner(uid, gid uint32) error {
+	u, g := int(int32(uid)), int(int32(gid))
+	return n.change(func(fd int) error { return unix.Fchown(fd, u, g) },
+		func(dir int, name string) error { return unix.Fchownat(dir, name, u, g, unix.AT_SYMLINK_NOFOLLOW) })
+}
+
+func (n *Node) setMode(mode uint32) error {
+	return n.change(func(fd int) error { return unix.Fchmod(fd, mode) },
+		func(dir int, name string) error { return chmodAt(dir, name, mode) })
+}
+
+func (n *Node) truncate(size int64) error {
+	return n.withFD(unix.O_WRONLY, func(fd int) error { return unix.Ftruncate(fd, size) })
+}
+
+func (n *Node) setTimes(s *SetAttr) error {
+	ts := s.times()
+	if n.kind == unix.S_IFDIR {
+		return unix.UtimesNanoAt(n.fd, ".", ts[:], unix.AT_SYMLINK_NOFOLLOW)
+	}
+	return n.change(func(fd int) error { return setTimesFD(fd, ts) },
+		func(dir int, name string) error {
+			return unix.UtimesNanoAt(dir, name, ts[:], unix.AT_SYMLINK_NOFOLLOW)
+		})
+}
+
+func (n *Node) readlink(buf []byte) (k int, err error) {
+	err = n.byName(func(dir int, name string) error {
+		k, err = unix.Readlinkat(dir, name, buf)
+		return err
+	})
+	return k, err
+}
+
+func (n *Node) linkTo(dir int, name string) error {
+	return n.byName(func(from int, old string) error { return unix.Linkat(from, old, dir, name, 0) })
+}
+
+func (n *Node) getXattr(name string, buf []byte) (k int, err error) {
+	err = n.withFD(unix.O_RDONLY, func(fd int) error {
+		k, err = unix.Fgetxattr(fd, name, buf)
+		return err
+	})
+	if err == syscall.EOPNOTSUPP {
+		err = noAttr
+	}
+	return k, err
+}
+
+func (n *Node) listXattr(buf []byte) (k int, err error) {
+	err = n.withFD(unix.O_RDONLY, func(fd int) error {
+		k, err = unix.Flistxattr(fd, buf)
+		return err
+	})
+	return k, err
+}
+
+func (n *Node) setXattr(name string, value []byte, flags int) error {
+	return n.withFD(unix.O_RDONLY, func(fd int) error { return unix.Fsetxattr(fd, name, value, xattrFlags(flags)) })
+}
+
+func (n *Node) removeXattr(name string) error {
+	return n.withFD(unix.O_RDONLY, func(fd int) error { return unix.Fremovexattr(fd, name) })
+}
+
+func (n *Node) statfs() (s StatFS, err error) {
+	if n.fd >= 0 {
+		return statfsFD(n.fd)
+	}
+	dir, _ := n.where()
+	if dir == nil {
+		return s, syscall.EBADF
+	}
+	defer dir.Close()
+	return statfsFD(dir.fd)
+}

@@ -27,7 +27,7 @@ func TestCompletionsAreToldTogether(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			mem := make([]byte, 0x4000)
 			q, err := newVirtqueue(&memory{regions: []region{{regionSpec{size: uint64(len(mem))}, mem}}},
-				ringLayout{size: 16, avail: 0x1000, used: 0x2000}, 0, false, fromGuest)
+				ringLayout{size: 16, avail: 0x1000, used: 0x2000}, 0, fromGuest, false)
 			if err != nil {
 				t.Fatal(err)
 			}

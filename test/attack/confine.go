@@ -56,7 +56,12 @@ func (a *attacker) versions() error {
 		if err != nil {
 			return err
 		}
-		c.refuses(fmt.Sprintf("messages of %d bytes", size), tVersion, size, "9P2000.L")
+		body, err := c.do(tVersion, size, "9P2000.L")
+		if err == nil && !strings.Contains(string(body), "unknown") {
+			a.broken("messages of %d bytes: %q", size, body)
+		} else {
+			a.refused++
+		}
 		c.Close()
 	}
 	return nil
@@ -76,15 +81,9 @@ func (a *attacker) names() error {
 		return err
 	}
 	defer func() { c.Close() }()
-	ask := func(name, what string, kind uint8, fields ...any) error {
-		c.refuses(fmt.Sprintf("%s of %.30q", what, name), kind, fields...)
-		// One that hung up is called again.
-		if _, err := c.do(tGetattr, rootFID, uint64(0x7ff)); err != nil {
-			c.Close()
-			c, err = a.attach()
-			return err
-		}
-		return nil
+	ask := func(name, what string, kind uint8, fields ...any) (err error) {
+		c, err = c.refusesAndLives(fmt.Sprintf("%s of %.30q", what, name), kind, fields...)
+		return err
 	}
 	for _, name := range hostileNames {
 		for _, m := range []struct {

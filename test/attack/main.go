@@ -316,6 +316,16 @@ func (c *conn) refuses(what string, kind uint8, fields ...any) {
 	c.refusesRaw(what, func() error { _, err := c.do(kind, fields...); return err })
 }
 
+// refusesAndLives is refuses, and calls a server again that has closed.
+func (c *conn) refusesAndLives(what string, kind uint8, fields ...any) (*conn, error) {
+	c.refuses(what, kind, fields...)
+	if _, err := c.do(tGetattr, rootFID, uint64(0x7ff)); err == nil {
+		return c, nil
+	}
+	c.Close()
+	return c.a.attach()
+}
+
 func (c *conn) refusesRaw(what string, do func() error) {
 	err := do()
 	var r refusal

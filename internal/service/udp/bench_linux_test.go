@@ -106,7 +106,7 @@ func BenchmarkExchange(b *testing.B) {
 				}
 			}()
 			answered := make(chan struct{}, 1)
-			c.Receive(func(*wire.Datagram) { answered <- struct{}{} })
+			c.Receive(func(*wire.Datagram) { answered <- struct{}{} }, func() {})
 			d := wire.Datagram{
 				Kind: wire.DatagramUDP, Source: netip.AddrPortFrom(guest4, 1),
 				Destination: conn.LocalAddr().(*net.UDPAddr).AddrPort(), Payload: bytes.Repeat([]byte("x"), size),

@@ -6,9 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 
 	"bake/internal/service/dns"
 	"bake/internal/service/egress"
@@ -32,8 +30,9 @@ type outbound struct {
 func newOutbound(pl *plan, o Options, log func(format string, args ...any)) *outbound {
 	out := &outbound{network: pl.manifest.Network, log: log}
 	gate := egress.Options{
-		Network: pl.manifest.Network, Policy: pl.policy, Proxy: o.Proxy, Lookup: lookup(o),
-		Log: func(line string) { log("%s", line) },
+		Network: pl.manifest.Network, Policy: pl.policy, Proxy: o.Proxy,
+		Lookup: func(ctx context.Context, name string) ([]netip.Addr, error) { return out.dns.Addresses(ctx, name) },
+		Log:    func(line string) { log("%s", line) },
 	}
 	resolver := dns.Options{Log: log, Denied: func(err error) { out.gate.Refused(err) }}
 	if o.Proxy.ResolvesNames() {
@@ -44,34 +43,6 @@ func newOutbound(pl *plan, o Options, log func(format string, args ...any)) *out
 	out.dns = pl.addResolver(o, resolver, pl.resolver)
 	pl.manifest.Datagrams = pl.manifest.Network != nil || slices.ContainsFunc(pl.ports, func(p forward.Port) bool { return p.Proto == forward.UDP })
 	return out
-}
-
-// lookup resolves names that the guest connects to without having their
-// addresses, as its resolver would.
-func lookup(o Options) func(context.Context, string) ([]netip.Addr, error) {
-	resolver := net.Resolver{}
-	if len(o.DNS) > 0 {
-		resolver.PreferGo = true
-		next := atomic.Uint32{}
-		resolver.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			// The resolver tries again when one fails, and gets the next.
-			server := o.DNS[int(next.Add(1)-1)%len(o.DNS)]
-			var d net.Dialer
-			return d.DialContext(ctx, network, server.String())
-		}
-	}
-	return func(ctx context.Context, name string) ([]netip.Addr, error) {
-		var given []netip.Addr
-		for _, h := range o.AddHosts {
-			if strings.EqualFold(strings.TrimSuffix(h.Name, "."), name) {
-				given = append(given, h.Addr)
-			}
-		}
-		if given != nil {
-			return given, nil
-		}
-		return resolver.LookupNetIP(ctx, "ip", name)
-	}
 }
 
 // serve listens on the guest's way out until ctx ends. The published UDP ports

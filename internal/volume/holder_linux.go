@@ -14,10 +14,8 @@ import (
 // exclusive makes open(2) of a block device that is mounted fail.
 const exclusive = unix.O_EXCL
 
-// lockHolder finds who has the flock(2) of f in /proc/locks, proc(5). The
-// numbers there are of the process that took the lock and of the filesystem as
-// it sees itself, which for some is not what stat(2) says: then nobody is
-// found.
+// lockHolder finds the process that has the flock(2) of f, and lives, in
+// /proc/locks, proc(5).
 func lockHolder(f *os.File) holder {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -27,8 +25,41 @@ func lockHolder(f *os.File) holder {
 	if err != nil {
 		return holder{}
 	}
-	id := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
-	return processNamed(holderIn(string(locks), id))
+	return processNamed(holderIn(string(locks), fmt.Sprintf("%s:%d", filesystem(f, &st), st.Ino)))
+}
+
+// filesystem is the number of f's filesystem as /proc/locks has it: the one of
+// its mount, which on btrfs is not what stat(2) says.
+func filesystem(f *os.File, st *unix.Stat_t) string {
+	major, minor := unix.Major(st.Dev), unix.Minor(st.Dev)
+	if info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd())); err == nil {
+		if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
+			if ma, mi, ok := mountDevice(string(info), string(mounts)); ok {
+				major, minor = ma, mi
+			}
+		}
+	}
+	return fmt.Sprintf("%02x:%02x", major, minor)
+}
+
+// mountDevice finds in mountinfo the mount that fdinfo names.
+func mountDevice(fdinfo, mountinfo string) (major, minor uint32, ok bool) {
+	id := ""
+	for line := range strings.Lines(fdinfo) {
+		if v, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			id = strings.TrimSpace(v)
+		}
+	}
+	for line := range strings.Lines(mountinfo) {
+		// 36 35 98:0 /root /mount ...
+		fields := strings.Fields(line)
+		if len(fields) < 3 || fields[0] != id {
+			continue
+		}
+		n, err := fmt.Sscanf(fields[2], "%d:%d", &major, &minor)
+		return major, minor, n == 2 && err == nil
+	}
+	return 0, 0, false
 }
 
 // holderIn reads /proc/locks. A line with "->" is of one who waits.
@@ -46,17 +77,18 @@ func holderIn(locks, id string) int {
 	return 0
 }
 
-// processNamed adds the name of what a process runs, without its folder: argv[0],
-// which is what its user called it.
+// processNamed adds the name of what a process runs, without its folder:
+// argv[0], which is what its user called it. A process that has ended, or is
+// about to, has none, and is nobody.
 func processNamed(pid int) holder {
 	if pid == 0 {
 		return holder{}
 	}
-	h := holder{pid: pid}
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		return h
+	if err != nil || len(line) == 0 {
+		return holder{}
 	}
+	h := holder{pid: pid}
 	argv0, _, _ := strings.Cut(string(line), "\x00")
 	if name := filepath.Base(argv0); argv0 != "" && printable(name) {
 		h.name = name

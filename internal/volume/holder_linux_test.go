@@ -4,21 +4,36 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // With this set the test's executable is another user of a volume.
 const roleVariable = "BAKE_TEST_HOLD_VOLUME"
 
+// With this too it leaves the lock to a child and ends.
+const heirVariable = "BAKE_TEST_LEAVE_VOLUME"
+
 func TestMain(m *testing.M) {
 	if store, name, ok := strings.Cut(os.Getenv(roleVariable), "="); ok {
 		f, err := NewStore(store).Open(name, false)
 		fmt.Println(err == nil)
+		if err == nil && os.Getenv(heirVariable) != "" {
+			heir := exec.Command("cat")
+			heir.Stdin, heir.Stdout, heir.ExtraFiles = os.Stdin, os.Stdout, []*os.File{f}
+			if err := heir.Start(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0) // and leave it
+		}
 		if err == nil {
 			bufio.NewReader(os.Stdin).ReadByte() // until the end
 			f.Close()
@@ -99,6 +114,70 @@ func TestHolderIn(t *testing.T) {
 			t.Errorf("the holder of %s is %d, want %d", id, got, want)
 		}
 	}
+}
+
+func TestMountDevice(t *testing.T) {
+	const mounts = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n36 21 0:31 /@home /home rw - btrfs /dev/sdb rw\n40 21 x / /x rw\n"
+	for id, want := range map[string][2]uint32{"21": {8, 1}, "36": {0, 31}} {
+		major, minor, ok := mountDevice("pos:\t0\nflags:\t02\nmnt_id:\t"+id+"\nino:\t5\n", mounts)
+		if !ok || [2]uint32{major, minor} != want {
+			t.Errorf("mount %s: %d:%d, %v, want %v", id, major, minor, ok, want)
+		}
+	}
+	for _, id := range []string{"", "3", "40"} {
+		if _, _, ok := mountDevice("mnt_id:\t"+id+"\n", mounts); ok {
+			t.Errorf("mount %q is found", id)
+		}
+	}
+}
+
+// A process took the lock and died, and another has inherited it, as a VM that
+// is killed with its app does for a moment: that is nobody to be named, and the
+// next user waits until it is gone.
+func TestLockOfTheDyingIsWaitedFor(t *testing.T) {
+	s := testStore(t)
+	if err := s.Create("x", MinSize); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"="+s.Dir()+"=x", heirVariable+"=1")
+	stdin, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, stdout, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd.Stdin, cmd.Stdout = stdin, stdout
+	err = cmd.Run()
+	stdin.Close()
+	stdout.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(s.Path("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := flock(f, unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Fatalf("the heir does not have the lock: %v", err)
+	}
+	if h := lockHolder(f); h.pid != 0 {
+		t.Errorf("%v has the lock and is dead", h)
+	}
+	in.Close() // the heir ends
+	if _, err := io.Copy(io.Discard, out); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Open("x", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Close()
 }
 
 func TestSocketsAreRefusedWithTheirReason(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,20 +48,33 @@ func (h holder) String() string {
 	return fmt.Sprintf("%s (process %d)", h.name, h.pid)
 }
 
+// patience is how long a lock is waited for whose holder is not to be found, and
+// retryAfter is how often it is tried. A VM that was killed with its app keeps
+// its disks for the moment that its memory takes to be freed, and a service
+// manager starts the app again at once.
+const (
+	patience   = 10 * time.Second
+	retryAfter = 10 * time.Millisecond
+)
+
 // lock takes the lock of f, or says who has it.
 func lock(f *os.File, shared bool) error {
 	how := unix.LOCK_EX
 	if shared {
 		how = unix.LOCK_SH
 	}
-	err := flock(f, how|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return &useError{lockHolder(f), shared}
+	for began := time.Now(); ; time.Sleep(retryAfter) {
+		err := flock(f, how|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock it: %w", err)
+		}
+		if by := lockHolder(f); by.pid != 0 || time.Since(began) > patience {
+			return &useError{by, shared}
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("lock it: %w", err)
-	}
-	return nil
 }
 
 // flock is flock(2), again when a signal came.

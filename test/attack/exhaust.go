@@ -156,7 +156,7 @@ func (a *attacker) fids() error {
 		return err
 	}
 	defer func() { c.Close() }()
-	stat := make([]byte, 48)
+	stat := make([]byte, 52)
 	for _, fid := range []uint32{1, 77, 0x7fffffff, 0x80000000, noFID} {
 		for _, m := range []struct {
 			what   string
@@ -185,7 +185,9 @@ func (a *attacker) fids() error {
 			{"getlock", tGetlock, []any{fid, uint8(1), uint64(0), uint64(0), uint32(1), "me"}},
 			{"xattrwalk", tXattrwalk, []any{fid, uint32(100), "user.x"}},
 		} {
-			c.refuses(fmt.Sprintf("%s of fid %#x", m.what, fid), m.kind, m.fields...)
+			if c, err = c.refusesAndLives(fmt.Sprintf("%s of fid %#x", m.what, fid), m.kind, m.fields...); err != nil {
+				return err
+			}
 		}
 	}
 	for _, step := range []struct {
@@ -279,7 +281,7 @@ func (a *attacker) manyConnections() error {
 		}
 	}()
 	for range 300 {
-		c, err := a.attach()
+		c, err := a.attachOnce()
 		if err != nil {
 			a.refused++
 			continue

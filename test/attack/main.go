@@ -5,7 +5,7 @@
 // what is outside, to exhaust the server, and to have it take nonsense for
 // messages.
 //
-//	attack [-volume ID] [-secret TEXT]
+//	attack [-volume ID] [-secret TEXT] [-read-only]
 //
 // The directory holds, beside what attack makes itself:
 //
@@ -16,7 +16,8 @@
 //
 // and outside is a directory with a file canary, which holds the secret. Every
 // attempt must be refused, no answer may hold the secret, and the server must
-// serve others as before. What is outside is for the host to look at.
+// serve others as before. What is outside is for the host to look at. On a
+// volume for reading it tries all that writes, and nothing else.
 package main
 
 import (
@@ -40,8 +41,9 @@ func main() {
 	var a attacker
 	flag.StringVar(&a.volume, "volume", "0", "the volume's `ID`")
 	flag.StringVar(&a.secret, "secret", "", "the `text` in the file outside")
+	readOnly := flag.Bool("read-only", false, "the volume is for reading")
 	flag.Parse()
-	if err := a.main(); err != nil {
+	if err := a.main(*readOnly); err != nil {
 		fmt.Println("FAIL:", err)
 		os.Exit(1)
 	}
@@ -58,11 +60,14 @@ type attacker struct {
 // patience bounds every wait for the server.
 const patience = 2 * time.Minute
 
-func (a *attacker) main() error {
-	for _, part := range []struct {
-		name string
-		run  func() error
-	}{
+// A part is some attempts of one sort.
+type part struct {
+	name string
+	run  func() error
+}
+
+func (a *attacker) main(readOnly bool) error {
+	parts := []part{
 		{"volumes", a.volumes},
 		{"versions", a.versions},
 		{"names", a.names},
@@ -74,7 +79,11 @@ func (a *attacker) main() error {
 		{"many fids", a.manyFIDs},
 		{"many connections", a.manyConnections},
 		{"noise", a.noise},
-	} {
+	}
+	if readOnly {
+		parts = []part{{"writes", a.writes}}
+	}
+	for _, part := range parts {
 		before := a.refused
 		if err := part.run(); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
@@ -202,15 +211,28 @@ func closedBy(err error) error {
 	return errClosed
 }
 
-// attach makes a connection whose rootFID is the root.
+// errRefused is what a volume says that has enough connections.
+var errRefused = errors.New("refused")
+
+// attach makes a connection whose rootFID is the root. The server may not yet
+// have seen the end of the last one and refuse one more.
 func (a *attacker) attach() (*conn, error) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		c, err := a.attachOnce()
+		if !errors.Is(err, errRefused) || time.Now().After(deadline) {
+			return c, err
+		}
+	}
+}
+
+func (a *attacker) attachOnce() (*conn, error) {
 	c, refused, err := a.dial([]byte(a.volume))
 	if err != nil {
 		return nil, fmt.Errorf("connect for volume %s: %w", a.volume, err)
 	}
 	if refused != "" {
 		c.Close()
-		return nil, fmt.Errorf("connect for volume %s: refused: %s", a.volume, refused)
+		return nil, fmt.Errorf("connect for volume %s: %w: %s", a.volume, errRefused, refused)
 	}
 	if _, err := c.do(tVersion, uint32(maxSize), "9P2000.L"); err != nil {
 		return nil, fmt.Errorf("version: %w", err)
@@ -292,6 +314,16 @@ func (c *conn) raw(b []byte) ([]byte, error) {
 // refuses has the server refuse a message, by an error or by closing.
 func (c *conn) refuses(what string, kind uint8, fields ...any) {
 	c.refusesRaw(what, func() error { _, err := c.do(kind, fields...); return err })
+}
+
+// refusesAndLives is refuses, and calls a server again that has closed.
+func (c *conn) refusesAndLives(what string, kind uint8, fields ...any) (*conn, error) {
+	c.refuses(what, kind, fields...)
+	if _, err := c.do(tGetattr, rootFID, uint64(0x7ff)); err == nil {
+		return c, nil
+	}
+	c.Close()
+	return c.a.attach()
 }
 
 func (c *conn) refusesRaw(what string, do func() error) {

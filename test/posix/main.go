@@ -71,7 +71,7 @@ func casesMain(args []string) error {
 	flags := flag.NewFlagSet("posix", flag.ContinueOnError)
 	list := flags.Bool("list", false, "name the cases")
 	user := flags.Int("user", 0, "run as the user and group with this `ID`, with what such a user can do")
-	known := flags.String("known", "", "`names` of cases that fail; one of them that passes is an error")
+	known := flags.String("known", "", "the `file` with the names of cases that fail, one a line, and reasons after #; one that passes is an error")
 	host := flags.String("host", "", "the `file` with the output of a run on the file system behind this one")
 	flags.StringVar(&r.run, "run", "", "run only the cases whose name begins with `prefix`")
 	flags.IntVar(&r.entries, "entries", 10_000, "`number` of files in large directories")
@@ -89,7 +89,16 @@ func casesMain(args []string) error {
 	}
 	r.dir, r.plain, r.user = flags.Arg(0), 1000, *user != 0 || os.Getuid() != 0
 	if *known != "" {
-		r.known = strings.Split(*known, ",")
+		text, err := os.ReadFile(*known)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(text)) {
+			name, _, _ := strings.Cut(line, "#")
+			if name = strings.TrimSpace(name); name != "" {
+				r.known = append(r.known, name)
+			}
+		}
 	}
 	if *host != "" {
 		var err error
@@ -140,10 +149,13 @@ func (r *runner) main(user int) error {
 			return err
 		}
 	}
+	runs := func(c testCase) bool { return strings.HasPrefix(c.name, r.run) && !(r.user && c.root) }
+	all = slices.DeleteFunc(all, func(c testCase) bool { return !runs(c) })
+	r.known = slices.DeleteFunc(r.known, func(name string) bool {
+		return !slices.ContainsFunc(all, func(c testCase) bool { return c.name == name })
+	})
 	for _, c := range all {
-		if strings.HasPrefix(c.name, r.run) && !(r.user && c.root) {
-			r.one(work, c)
-		}
+		r.one(work, c)
 	}
 	if left, err := names(work); (err != nil || len(left) > 0) && r.failed == 0 {
 		return fmt.Errorf("%q is left in the directory (%v)", left, err)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -234,7 +233,7 @@ func (t *tcpService) refuse(a *attempt, err error) {
 	}
 	reason, ok := reasonFor(err)
 	switch {
-	case reason == noPort, errors.Is(err, syscall.ECONNRESET):
+	case reason == noPort:
 		t.h.write(appendRST(nil, a.syn, t.h.device.nextID()))
 	case ok:
 		t.h.unreachable(t.h.hostOf(a.syn.dst), a.syn, reason)

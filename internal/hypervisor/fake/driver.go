@@ -39,7 +39,7 @@ func (d *Driver) Name() string {
 // Available says what the test wants.
 func (d *Driver) Available(context.Context) error { return d.Unavailable }
 
-// Capabilities are those of QEMU.
+// Capabilities are those of QEMU without file system devices.
 func (d *Driver) Capabilities() hypervisor.Capabilities {
 	return hypervisor.Capabilities{DiskOffset: true, MaxDisks: maxDisks}
 }
@@ -82,6 +82,9 @@ func (d *Driver) New(ctx context.Context, cfg hypervisor.Config) (hypervisor.VM,
 	}
 	if cfg.MemoryMiB < 1 {
 		return nil, fmt.Errorf("%d MiB of memory are too little: give --memory more", cfg.MemoryMiB)
+	}
+	if len(cfg.Shares) > 0 {
+		return nil, errors.New("the fake driver has no shares")
 	}
 	disks, err := openDisks(cfg)
 	if err != nil {

@@ -38,6 +38,7 @@ func (s suite) refusesBadConfigs(t *testing.T) {
 			c.Disks = []hypervisor.Disk{{Resource: hypervisor.Resource{Name: "rootfs", File: small, Offset: offset, Size: size}, ReadOnly: true}}
 		}
 	}
+	s.refusesBadShares(t)
 	for _, tc := range []struct {
 		name string
 		mod  func(*hypervisor.Config)

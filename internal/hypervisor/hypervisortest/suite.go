@@ -2,6 +2,7 @@ package hypervisortest
 
 import (
 	"context"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,6 +20,9 @@ type Options struct {
 	Guest  Guest
 	// Kill kills the VMM behind the driver's back.
 	Kill func(t testing.TB, vm hypervisor.VM)
+	// Share serves a directory to a file system device, and returns the end of
+	// the socket that is for the VM. It is for drivers with VhostUserFS.
+	Share func(t testing.TB, dir string) *os.File
 }
 
 // Run runs the suite: about 16 boots.
@@ -32,6 +36,7 @@ func Run(t *testing.T, o Options) {
 		{"Describe", s.describe},
 		{"RefusesBadConfigs", s.refusesBadConfigs},
 		{"OneVM", s.oneVM},
+		{"Shares", s.shares},
 		{"DiskSharedByVMs", s.diskSharedByVMs},
 		{"ManyDisks", s.manyDisks},
 		{"LifeOfAVM", s.life},

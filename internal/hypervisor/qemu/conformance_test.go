@@ -3,14 +3,20 @@
 package qemu
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"bake/internal/hypervisor"
 	"bake/internal/hypervisor/hypervisortest"
+	"bake/internal/service/files/tree"
+	"bake/internal/service/files/virtiofs"
 )
 
 // testKernel opens the kernel that the tests boot: all built in, for this
@@ -61,8 +67,10 @@ func TestQ35(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("q35 is a machine for amd64 guests")
 	}
-	hypervisortest.RunOneVM(t, options(t, machineQ35))
-	t.Run("ManyDisks", func(t *testing.T) { hypervisortest.RunManyDisks(t, options(t, machineQ35)) })
+	o := options(t, machineQ35)
+	hypervisortest.RunOneVM(t, o)
+	t.Run("ManyDisks", func(t *testing.T) { hypervisortest.RunManyDisks(t, o) })
+	hypervisortest.RunShares(t, o)
 }
 
 func options(t testing.TB, machine string) hypervisortest.Options {
@@ -73,7 +81,39 @@ func options(t testing.TB, machine string) hypervisortest.Options {
 		},
 		Guest: testGuest(t),
 		Kill:  kill,
+		Share: serveShare,
 	}
+}
+
+// serveShare serves a directory until the test ends.
+func serveShare(t testing.TB, dir string) *os.File {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	shared, err := tree.Open(root, tree.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() {
+		served <- virtiofs.Serve(ctx, os.NewFile(uintptr(pair[0]), "server"), shared, virtiofs.Options{Logf: t.Logf})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		shared.Close()
+	})
+	return os.NewFile(uintptr(pair[1]), "QEMU")
 }
 
 // A guest of another architecture: arm64, all devices on PCI.

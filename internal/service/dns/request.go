@@ -28,6 +28,8 @@ type request struct {
 	opt *dns.OPT
 	// size is the longest answer that the guest takes, in bytes.
 	size int
+	// real asks for addresses where the guest would get what stands for them.
+	real bool
 }
 
 // parseRequest reads a query. Where it is none, the answer says why; a nil

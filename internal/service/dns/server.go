@@ -199,7 +199,7 @@ func (s *Server) answer(ctx context.Context, r *request) *dns.Msg {
 			return s.deny(r, err)
 		}
 	}
-	if s.fake != nil {
+	if s.fake != nil && !r.real {
 		return s.faked(r)
 	}
 	if m := s.filed(r); m != nil {

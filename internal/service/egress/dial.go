@@ -25,13 +25,8 @@ var dialer = net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 	Enable: true, Idle: 5 * time.Minute, Interval: 75 * time.Second, Count: 9,
 }}
 
-const (
-	// maxAddresses bounds how many of a name's addresses are tried.
-	maxAddresses = 8
-	// lookupTTL is how long the answer of Options.Lookup counts, which has no
-	// TTL of its own.
-	lookupTTL = time.Minute
-)
+// maxAddresses bounds how many of a name's addresses are tried.
+const maxAddresses = 8
 
 // DialTCP connects to an address, or to a name in place of a guest that
 // resolves none, directly or through the proxy. It takes as long as the kernel
@@ -161,7 +156,6 @@ func (g *Gate) dialName(ctx context.Context, name string, port uint16) (relay.Co
 		return nil, fmt.Errorf("resolve %s: %w (%w)", name, err, syscall.EHOSTUNREACH)
 	}
 	addrs = addrs[:min(len(addrs), maxAddresses)]
-	g.policy.Answered(name, addrs, lookupTTL)
 	return g.dialAddrs(ctx, name, addrs, port)
 }
 

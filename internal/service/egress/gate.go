@@ -3,7 +3,6 @@ package egress
 import (
 	"context"
 	"net/netip"
-	"time"
 
 	"bake/internal/policy"
 	"bake/internal/wire"
@@ -20,8 +19,6 @@ type Policy interface {
 	CheckName(name string) error
 	// CheckNamePort is for a connection to a name that a proxy resolves.
 	CheckNamePort(proto policy.Proto, name string, port uint16) error
-	// Answered takes note that a name that may be resolved was.
-	Answered(name string, addrs []netip.Addr, ttl time.Duration)
 	// Disabled says that there is no network at all.
 	Disabled() bool
 }
@@ -38,8 +35,8 @@ type Options struct {
 	// answers. They are needed where the proxy resolves names.
 	Names *FakeNames
 	// Lookup resolves a name that a guest dials without having asked for its
-	// addresses, and the names that no proxy is to be used for. Without it
-	// they are refused.
+	// addresses, and the names that no proxy is to be used for, and tells the
+	// policy what it found. Without it they are refused.
 	Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
 	// Log, if it is set, takes a line for what is denied and for a proxy that
 	// fails. Lines that repeat are counted, see [Gate.Report].

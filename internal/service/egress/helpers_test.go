@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"bake/internal/policy"
 	"bake/internal/socks5"
@@ -21,7 +20,6 @@ var _ Policy = (*policy.Policy)(nil)
 type lax struct {
 	mu       sync.Mutex
 	deny     []string
-	answered []netip.Addr
 	disabled bool
 }
 
@@ -41,11 +39,6 @@ func (l *lax) CheckHost(policy.Proto, uint16) error                   { return l
 func (l *lax) CheckName(name string) error                            { return l.refuse(name) }
 func (l *lax) CheckNamePort(_ policy.Proto, n string, _ uint16) error { return l.refuse(n) }
 func (l *lax) Disabled() bool                                         { return l.disabled }
-func (l *lax) Answered(_ string, addrs []netip.Addr, _ time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.answered = append(l.answered, addrs...)
-}
 
 func gate(o Options) *Gate {
 	if o.Policy == nil {

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"bake/internal/wire"
 )
@@ -73,6 +74,7 @@ func serve(d *description, landlock string, p protocols) error {
 		return err
 	}
 	debug.SetMemoryLimit(memoryLimit)
+	syscall.Umask(0) // a guest says itself which modes its files get
 	c, err := net.FileConn(os.NewFile(fdControl, "control"))
 	if err != nil {
 		return fmt.Errorf("open the control socket: %w", err)

@@ -33,7 +33,6 @@ func (open) Check(_ policy.Proto, dst netip.AddrPort) error {
 func (open) CheckHost(policy.Proto, uint16) error             { return nil }
 func (open) CheckName(string) error                           { return nil }
 func (open) CheckNamePort(policy.Proto, string, uint16) error { return nil }
-func (open) Answered(string, []netip.Addr, time.Duration)     {}
 func (open) Disabled() bool                                   { return false }
 
 // A host is a server as a guest sees it.

@@ -53,6 +53,12 @@ type Journaler interface {
 	Journal(disk int, synced io.Writer) error
 }
 
+// A Sharer is a Machine that can mount a share, read the file "host" in it,
+// write data to the file "guest", and unmount it.
+type Sharer interface {
+	Share(tag string, data []byte) ([]byte, error)
+}
+
 // The operations of a [Request].
 const (
 	OpInfo     = "info"
@@ -63,6 +69,7 @@ const (
 	OpDial     = "dial"    // Port: echoes there until the host ends, then says how much
 	OpFill     = "fill"    // Disk, Length
 	OpJournal  = "journal" // Disk, Port: says there what is synced
+	OpShare    = "share"   // Text: the tag, Data
 	OpPowerOff = "poweroff"
 	OpReboot   = "reboot"
 	OpPanic    = "panic"
@@ -239,6 +246,13 @@ func do(m Machine, q Request) (r Reply, err error) {
 		}
 		defer conn.Close()
 		return r, j.Journal(q.Disk, conn)
+	case OpShare:
+		s, ok := m.(Sharer)
+		if !ok {
+			return r, errors.New("this guest mounts nothing")
+		}
+		r.Data, err = s.Share(q.Text, q.Data)
+		return r, err
 	}
 	return r, fmt.Errorf("there is no operation %q", q.Op)
 }

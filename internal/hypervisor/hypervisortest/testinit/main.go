@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -46,6 +47,7 @@ type machine struct{}
 var _ testguest.Machine = machine{}
 var _ testguest.Filler = machine{}
 var _ testguest.Journaler = machine{}
+var _ testguest.Sharer = machine{}
 
 func (machine) CommandLine() (string, error) {
 	b, err := os.ReadFile("/proc/cmdline")
@@ -112,6 +114,24 @@ func (machine) WriteDisk(disk int, b []byte, offset int64) error {
 		return err
 	}
 	return f.Sync()
+}
+
+func (machine) Share(tag string, data []byte) ([]byte, error) {
+	dir := "/mnt/" + tag
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount(tag, dir, "virtiofs", 0, ""); err != nil {
+		return nil, fmt.Errorf("mount the share %s: %w", tag, err)
+	}
+	b, err := os.ReadFile(dir + "/host")
+	if err == nil {
+		err = os.WriteFile(dir+"/guest", data, 0o644)
+	}
+	if err := errors.Join(err, unix.Unmount(dir, 0)); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 func (machine) Print(text string) error {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"bake/internal/service/files/tree"
 )
 
@@ -42,7 +44,7 @@ func (w *worker) getattr(d *decoder) ([]byte, error) {
 	e.u64(uint64(a.Nlink))
 	e.u64(device(a.Major, a.Minor))
 	e.u64(uint64(a.Size))
-	e.u64(uint64(a.BlockSize))
+	e.u64(uint64(w.blockSize(&a)))
 	e.u64(a.Blocks)
 	e.time(a.Atime)
 	e.time(a.Mtime)
@@ -51,6 +53,16 @@ func (w *worker) getattr(d *decoder) ([]byte, error) {
 	e.u64(uint64(a.Gen))
 	e.u64(0) // data_version
 	return w.done(e), nil
+}
+
+// blockSize is what stdio takes as the size of its buffer: where the client
+// caches nothing, each is a request.
+func (w *worker) blockSize(a *tree.Attr) uint32 {
+	unit := min(w.iounit(), 128<<10)
+	if a.Type() != unix.S_IFREG || a.BlockSize == 0 || a.BlockSize > unit {
+		return a.BlockSize
+	}
+	return unit - unit%a.BlockSize
 }
 
 // device is new_encode_dev of linux/kdev_t.h, which the client takes apart.
@@ -125,6 +137,11 @@ func (w *worker) setattr(d *decoder) ([]byte, error) {
 	return w.done(w.start()), nil
 }
 
+// fsMagic is V9FS_MAGIC of linux/magic.h. With the number of the host's file
+// system, programs like tail(1) would take it for a local one and wait for
+// inotify events of what the host changes.
+const fsMagic = 0x01021997
+
 // statfs is statfs(2): fid[4].
 func (w *worker) statfs(d *decoder) ([]byte, error) {
 	n := d.u32()
@@ -141,7 +158,7 @@ func (w *worker) statfs(d *decoder) ([]byte, error) {
 		return nil, err
 	}
 	e := w.start()
-	e.u32(s.Type)
+	e.u32(fsMagic)
 	e.u32(s.BlockSize)
 	e.u64(s.Blocks)
 	e.u64(s.Free)

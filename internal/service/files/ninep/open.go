@@ -20,6 +20,9 @@ const (
 	oSync      = 0o4000000
 )
 
+// openFlags leaves O_APPEND out: a client that caches writes whole pages, and
+// says where, with a file that was opened for appending too. At the end of the
+// file they would be there twice.
 func openFlags(v uint32) tree.OpenFlags {
 	f := tree.OpenRead
 	switch v & oAccess {
@@ -32,7 +35,7 @@ func openFlags(v uint32) tree.OpenFlags {
 		bit uint32
 		f   tree.OpenFlags
 	}{
-		{oExcl, tree.OpenExclusive}, {oTrunc, tree.OpenTruncate}, {oAppend, tree.OpenAppend},
+		{oExcl, tree.OpenExclusive}, {oTrunc, tree.OpenTruncate},
 		{oDsync, tree.OpenDataSync}, {oSync, tree.OpenSync}, {oDirectory, tree.OpenDirectory},
 	} {
 		if v&m.bit != 0 {
@@ -139,7 +142,7 @@ func (w *worker) readFile(d *decoder) ([]byte, error) {
 // data ends a reply of count[4] and so many bytes.
 func (w *worker) data(out []byte, count int) []byte {
 	out = out[:readHeader+count]
-	(&encoder{out[:headerSize]}).u32(uint32(count))
+	(&encoder{b: out[:headerSize]}).u32(uint32(count))
 	header(out, w.kind+1, w.tag)
 	return out
 }

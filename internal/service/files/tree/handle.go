@@ -17,7 +17,9 @@ type Handle struct {
 }
 
 func newHandle(n *Node, fd int, flags OpenFlags) *Handle {
-	return &Handle{desc: newDesc(fd, &n.t.handles), node: n.Retain(), flags: flags}
+	h := &Handle{desc: newDesc(fd, &n.t.handles), node: n.Retain(), flags: flags}
+	n.t.platform.opened(h)
+	return h
 }
 
 // Node is what is open; it is kept by the handle and not to be closed.
@@ -28,6 +30,7 @@ func (h *Handle) Flags() OpenFlags { return h.flags }
 
 // Close closes the handle when the calls that use it are done. Once.
 func (h *Handle) Close() error {
+	h.node.t.platform.closed(h)
 	h.release()
 	h.node.Close()
 	return nil

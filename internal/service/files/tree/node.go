@@ -34,7 +34,7 @@ func (n *Node) Retain() *Node {
 // Close gives a reference up. Its error is always nil.
 func (n *Node) Close() error {
 	if n.release() {
-		n.place.drop()
+		n.gone()
 	}
 	return nil
 }
@@ -341,7 +341,11 @@ func (n *Node) Rename(name string, newDir *Node, newName string, flags uint32) e
 	if flags&^(RenameNoReplace|RenameExchange) != 0 {
 		return syscall.EINVAL
 	}
-	return errno(n.rename(name, newDir, newName, flags))
+	if err := n.rename(name, newDir, newName, flags); err != nil {
+		return errno(err)
+	}
+	n.renamed(name, newDir, newName, flags == RenameExchange)
+	return nil
 }
 
 // Unlink removes an entry that is not a directory. Who has it open keeps it.

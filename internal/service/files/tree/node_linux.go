@@ -12,7 +12,7 @@ import (
 // place has nothing to know: a node is its descriptor.
 type place struct{}
 
-func (place) drop() {}
+func (n *Node) gone() {}
 
 // platform is the directory of the process's own descriptors: NAME in it leads
 // to the object that descriptor NAME is open on (proc_pid_fd(5)).
@@ -27,6 +27,9 @@ func (p *platform) open() (err error) {
 
 // close leaves the directory to nodes that outlive the tree.
 func (p *platform) close() {}
+
+func (p *platform) opened(*Handle) {}
+func (p *platform) closed(*Handle) {}
 
 func (t *Tree) rootNode(fd int) (*Node, error) {
 	own, err := unix.Openat(t.platform.fds, strconv.Itoa(fd), unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -152,6 +155,9 @@ func (n *Node) rename(name string, newDir *Node, newName string, flags uint32) e
 	return unix.Renameat2(n.fd, name, newDir.fd, newName, uint(flags))
 }
 
+// renamed has nothing to follow.
+func (n *Node) renamed(string, *Node, string, bool) {}
+
 func makeNode(dir int, name string, mode uint32) error { return unix.Mknodat(dir, name, mode, 0) }
 
 func (n *Node) getXattr(name string, buf []byte) (int, error) {
@@ -165,8 +171,3 @@ func (n *Node) setXattr(name string, value []byte, flags int) error {
 }
 
 func (n *Node) removeXattr(name string) error { return unix.Removexattr(n.proc(), name) }
-
-// access asks the host's kernel what the server's process may do.
-func (n *Node) access(mode uint32) error {
-	return unix.Faccessat(unix.AT_FDCWD, n.proc(), mode, unix.AT_EACCESS)
-}

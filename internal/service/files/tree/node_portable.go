@@ -12,23 +12,6 @@ import (
 // other object is an entry of a directory, whose identity is compared with
 // what was found first whenever it is used by name.
 
-// place is where an object that is no directory was found.
-type place struct {
-	dir  *Node // a reference; nil for directories and the root
-	name string
-}
-
-func (p place) drop() {
-	if p.dir != nil {
-		p.dir.Close()
-	}
-}
-
-type platform struct{}
-
-func (platform) open() error { return nil }
-func (platform) close()      {}
-
 // rootNode duplicates the descriptor; a single file stays open by it.
 func (t *Tree) rootNode(fd int) (*Node, error) {
 	a, err := statFD(fd)
@@ -56,7 +39,7 @@ func (n *Node) lookup(name string) (*Node, Attr, error) {
 	}
 	node := &Node{t: n.t, desc: newDesc(-1, &n.t.nodes), id: a.ID, kind: a.Type()}
 	if node.kind != unix.S_IFDIR {
-		node.place = place{n.Retain(), name}
+		node.settle(n, name)
 	} else if node.fd, err = openDir(n.fd, name); err == nil {
 		// Another directory may have taken the name since.
 		if a, err = statFD(node.fd); err == nil {
@@ -89,38 +72,68 @@ func (n *Node) adopt(name string, fd int) (*Node, error) {
 	if err := take(&n.t.nodes, n.t.o.MaxNodes, syscall.ENFILE); err != nil {
 		return nil, err
 	}
-	return &Node{t: n.t, desc: newDesc(-1, &n.t.nodes), id: a.ID, kind: a.Type(), place: place{n.Retain(), name}}, nil
+	node := &Node{t: n.t, desc: newDesc(-1, &n.t.nodes), id: a.ID, kind: a.Type()}
+	node.settle(n, name)
+	return node, nil
 }
 
 // byName calls f with the directory and name of an object that is no
 // directory, if the name is still the object's; ESTALE if it is not.
 func (n *Node) byName(f func(dir int, name string) error) error {
-	if n.dir == nil {
+	dir, name := n.where()
+	if dir == nil {
 		return syscall.EINVAL
 	}
-	a, err := statAt(n.dir.fd, n.name)
+	defer dir.Close()
+	a, err := statAt(dir.fd, name)
 	if err != nil || a.ID != n.id {
 		return syscall.ESTALE
 	}
-	return f(n.dir.fd, n.name)
+	return f(dir.fd, name)
+}
+
+// change does something to the object: to a descriptor if there is one, by
+// name if there is a name, and to any handle that is open otherwise.
+func (n *Node) change(byFD func(fd int) error, byName func(dir int, name string) error) error {
+	if n.fd >= 0 {
+		return byFD(n.fd)
+	}
+	err := n.byName(byName)
+	if err == syscall.ESTALE {
+		if h := n.anyHandle(0); h != nil {
+			defer h.release()
+			return byFD(h.fd)
+		}
+	}
+	return err
 }
 
 // reopen opens the object, which is a regular file or a directory.
 func (n *Node) reopen(flags int) (int, error) {
-	dir, name := n.fd, "."
-	if n.dir != nil {
-		dir, name = n.dir.fd, n.name
-	} else if n.kind != unix.S_IFDIR {
+	if n.fd >= 0 && n.kind != unix.S_IFDIR {
 		return reopenFile(n.fd, flags)
 	}
+	at, name := n.fd, "."
+	if n.kind != unix.S_IFDIR {
+		dir, own := n.where()
+		if dir == nil {
+			return -1, syscall.EBADF
+		}
+		defer dir.Close()
+		at, name = dir.fd, own
+	}
 	// A truncation waits until it is known what was opened.
-	fd, err := openAt(dir, name, flags&^unix.O_TRUNC, 0)
+	fd, err := openAt(at, name, flags&^unix.O_TRUNC, 0)
+	if err == unix.ENOENT {
+		return n.duplicate(flags)
+	}
 	if err != nil {
 		return -1, err
 	}
 	a, err := statFD(fd)
 	if err == nil && a.ID != n.id {
-		err = syscall.ESTALE
+		unix.Close(fd)
+		return n.duplicate(flags)
 	}
 	if err == nil && flags&unix.O_TRUNC != 0 {
 		err = unix.Ftruncate(fd, 0)
@@ -130,6 +143,34 @@ func (n *Node) reopen(flags int) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// duplicate is the way to open a file that has no name any more: by a handle
+// that may do as much.
+func (n *Node) duplicate(flags int) (int, error) {
+	var access OpenFlags
+	switch flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		access = OpenRead
+	case unix.O_WRONLY:
+		access = OpenWrite
+	default:
+		access = OpenRead | OpenWrite
+	}
+	if flags&unix.O_APPEND != 0 {
+		access |= OpenAppend
+	}
+	h := n.anyHandle(access)
+	if h == nil {
+		return -1, syscall.ESTALE
+	}
+	defer h.release()
+	if flags&unix.O_TRUNC != 0 {
+		if err := unix.Ftruncate(h.fd, 0); err != nil {
+			return -1, err
+		}
+	}
+	return unix.FcntlInt(uintptr(h.fd), unix.F_DUPFD_CLOEXEC, 0)
 }
 
 // withFD calls f with a descriptor of the object that is open with flags.
@@ -149,30 +190,26 @@ func (n *Node) withFD(flags int, f func(fd int) error) error {
 }
 
 func (n *Node) stat() (a Attr, err error) {
-	if n.fd >= 0 {
-		return statFD(n.fd)
+	byFD := func(fd int) error {
+		a, err = statFD(fd)
+		return err
 	}
-	a, err = statAt(n.dir.fd, n.name)
-	if err == unix.ENOENT || err == nil && a.ID != n.id {
-		err = syscall.ESTALE
-	}
+	err = n.change(byFD, func(dir int, name string) error {
+		a, err = statAt(dir, name)
+		return err
+	})
 	return a, err
 }
 
 func (n *Node) setOwner(uid, gid uint32) error {
-	if n.fd >= 0 {
-		return unix.Fchown(n.fd, int(int32(uid)), int(int32(gid)))
-	}
-	return n.byName(func(dir int, name string) error {
-		return unix.Fchownat(dir, name, int(int32(uid)), int(int32(gid)), unix.AT_SYMLINK_NOFOLLOW)
-	})
+	u, g := int(int32(uid)), int(int32(gid))
+	return n.change(func(fd int) error { return unix.Fchown(fd, u, g) },
+		func(dir int, name string) error { return unix.Fchownat(dir, name, u, g, unix.AT_SYMLINK_NOFOLLOW) })
 }
 
 func (n *Node) setMode(mode uint32) error {
-	if n.fd >= 0 {
-		return unix.Fchmod(n.fd, mode)
-	}
-	return n.byName(func(dir int, name string) error { return chmodAt(dir, name, mode) })
+	return n.change(func(fd int) error { return unix.Fchmod(fd, mode) },
+		func(dir int, name string) error { return chmodAt(dir, name, mode) })
 }
 
 func (n *Node) truncate(size int64) error {
@@ -184,12 +221,10 @@ func (n *Node) setTimes(s *SetAttr) error {
 	if n.kind == unix.S_IFDIR {
 		return unix.UtimesNanoAt(n.fd, ".", ts[:], unix.AT_SYMLINK_NOFOLLOW)
 	}
-	if n.fd >= 0 {
-		return setTimesFD(n.fd, ts)
-	}
-	return n.byName(func(dir int, name string) error {
-		return unix.UtimesNanoAt(dir, name, ts[:], unix.AT_SYMLINK_NOFOLLOW)
-	})
+	return n.change(func(fd int) error { return setTimesFD(fd, ts) },
+		func(dir int, name string) error {
+			return unix.UtimesNanoAt(dir, name, ts[:], unix.AT_SYMLINK_NOFOLLOW)
+		})
 }
 
 func (n *Node) readlink(buf []byte) (k int, err error) {
@@ -232,9 +267,13 @@ func (n *Node) removeXattr(name string) error {
 }
 
 func (n *Node) statfs() (s StatFS, err error) {
-	fd := n.fd
-	if fd < 0 {
-		fd = n.dir.fd
+	if n.fd >= 0 {
+		return statfsFD(n.fd)
 	}
-	return statfsFD(fd)
+	dir, _ := n.where()
+	if dir == nil {
+		return s, syscall.EBADF
+	}
+	defer dir.Close()
+	return statfsFD(dir.fd)
 }

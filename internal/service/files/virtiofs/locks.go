@@ -77,6 +77,7 @@ func (fs *fileSystem) SetLk(_ <-chan struct{}, in *fuse.LkIn) fuse.Status {
 // of, whether there is a signal or not.
 func (fs *fileSystem) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
 	const busy = fuse.Status(syscall.EAGAIN)
+	ctx := fs.ctx.Load()
 	st := fs.SetLk(cancel, in)
 	if st != busy {
 		return st
@@ -87,7 +88,7 @@ func (fs *fileSystem) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status 
 	}
 	defer fs.waiting.Add(-1)
 	var done <-chan struct{}
-	if ctx := fs.ctx.Load(); ctx != nil {
+	if ctx != nil {
 		done = context.Context(*ctx).Done()
 	}
 	pause := firstRetry

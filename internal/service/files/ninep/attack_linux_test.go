@@ -311,6 +311,9 @@ func TestStorms(t *testing.T) {
 	other.must(tLopen, 1, oRdwr)
 	other.must(tLock, 1, uint8(lockWrite), 0, uint64(0), uint64(0), 1, "other")
 	lock := message9(tLock, 0x7777, 2, uint8(lockWrite), lockBlock, uint64(0), uint64(0), 1, "x")
+	c.mu.Lock()
+	c.waiting[0x7777] = make(chan reply, 1) // it may have one answer at the end
+	c.mu.Unlock()
 	c.conn.Write(append(lock, lock...))
 	if err := <-c.end; err == nil || !strings.Contains(err.Error(), "tag") {
 		t.Errorf("the server ended with %v", err)
@@ -326,6 +329,7 @@ func TestStorms(t *testing.T) {
 	a.Write(message9(tWalk, 3, 0, 1, uint16(1), "f"))
 	a.Write(message9(tLopen, 4, 1, 0))
 	var before, after runtime.MemStats
+	runtime.GC()
 	runtime.ReadMemStats(&before)
 	a.SetWriteDeadline(time.Now().Add(2 * time.Second))
 	for i := range 60000 {
@@ -333,6 +337,7 @@ func TestStorms(t *testing.T) {
 			break // the deadline: the server takes no more
 		}
 	}
+	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 64<<20 {
 		t.Errorf("the server's memory grew by %d MiB", grown>>20)
@@ -374,7 +379,7 @@ func TestRenameRaces(t *testing.T) {
 		go func() {
 			defer guests.Done()
 			name := fmt.Sprint("new", g)
-			for range 1500 {
+			for range 500 {
 				if err := c.walk(0, 1, "dir", "secret"); err == nil {
 					went.Add(1)
 					if _, err := c.call(tLopen, 1, oRdwr); err == nil {

@@ -66,23 +66,18 @@ func TestFileLife(t *testing.T) {
 	c.want(syscall.ENOENT, tWalk, 0, 1, uint16(1), "other")
 }
 
-func TestAppendGoesToTheEnd(t *testing.T) {
+// A client that caches writes pages that it has, from their first byte, with
+// whatever file is open for writing.
+func TestAppendingIsTheClients(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "log"), "one\n")
 	c := mount(t, dir, tree.Options{}, Limits{})
 	c.mustWalk(0, 1, "log")
-	c.must(tLopen, 1, oWronly|oAppend)
-	// The host writes what the client does not know of.
-	f, err := os.OpenFile(filepath.Join(dir, "log"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
+	c.must(tLopen, 1, oRdwr|oAppend)
+	if _, err := c.write(1, 0, []byte("one\ntwo\n")); err != nil {
 		t.Fatal(err)
 	}
-	f.WriteString("two\n")
-	f.Close()
-	if _, err := c.write(1, 4, []byte("three\n")); err != nil {
-		t.Fatal(err)
-	}
-	if got := content(t, dir, "log"); got != "one\ntwo\nthree\n" {
+	if got := content(t, dir, "log"); got != "one\ntwo\n" {
 		t.Errorf("%q", got)
 	}
 }
@@ -471,5 +466,75 @@ func TestLargeMessages(t *testing.T) {
 	b, err := c.pread(1, 0, 1<<30)
 	if err != nil || len(b) != min(len(data), maxMessage-readHeader) || !bytes.Equal(b, data[:len(b)]) {
 		t.Fatalf("%d bytes, %v", len(b), err)
+	}
+}
+
+// TestOwnerOfAttach gives what is made to the user of the attach and the group
+// of the request, as far as the server can: it has to be root.
+func TestOwnerOfAttach(t *testing.T) {
+	c := mount(t, t.TempDir(), tree.Options{}, Limits{})
+	c.must(tAttach, 50, noFid, "", "", 1234)
+	wantUID, wantGID := uint32(1234), uint32(99)
+	if os.Geteuid() != 0 {
+		wantUID, wantGID = uint32(os.Geteuid()), uint32(os.Getegid())
+	}
+	c.mustWalk(50, 1)
+	c.must(tLcreate, 1, "f", oRdwr, 0o600, 99)
+	c.mustWalk(50, 2)
+	c.must(tMkdir, 2, "d", 0o700, 99)
+	c.must(tSymlink, 2, "l", "f", 99)
+	for _, name := range []string{"f", "d", "l"} {
+		c.mustWalk(0, 3, name)
+		if a := c.mustStat(3); a.UID != wantUID || a.GID != wantGID {
+			t.Errorf("%s belongs to %d:%d", name, a.UID, a.GID)
+		}
+		c.must(tClunk, 3)
+	}
+}
+
+// TestFidsFollowRenames uses what it holds after its names, and those of the
+// directories above, were changed.
+func TestFidsFollowRenames(t *testing.T) {
+	dir := t.TempDir()
+	c := mount(t, dir, tree.Options{}, Limits{})
+	for _, d := range []string{"a", "b"} {
+		c.must(tMkdir, 0, d, 0o755, 0)
+	}
+	c.mustWalk(0, 1, "a")
+	c.mustWalk(0, 2, "b")
+	c.mustWalk(1, 3)
+	c.must(tLcreate, 3, "f", oRdwr, 0o644, 0)
+	c.must(tClunk, 3)
+	c.mustWalk(1, 3, "f") // not open
+	ino := c.mustStat(3).Ino
+	check := func(path string) {
+		t.Helper()
+		if a, err := c.stat(3); err != nil || a.Ino != ino {
+			t.Errorf("as %s: number %d, not %d (%v)", path, a.Ino, ino, err)
+		}
+		c.mustWalk(3, 4)
+		c.must(tLopen, 4, oWronly|oTrunc)
+		if _, err := c.write(4, 0, []byte(path)); err != nil {
+			t.Error(err)
+		}
+		c.must(tClunk, 4)
+		if got := content(t, dir, path); got != path {
+			t.Errorf("%s has %q", path, got)
+		}
+	}
+	check("a/f")
+	c.must(tRenameat, 1, "f", 1, "g")
+	check("a/g")
+	c.must(tRenameat, 1, "g", 2, "h")
+	check("b/h")
+	c.must(tRenameat, 0, "b", 1, "inner") // the directory, into the other
+	check("a/inner/h")
+	c.must(tRenameat, 0, "a", 0, "top")
+	check("top/inner/h")
+	c.must(tRenameat, 2, "h", 2, "h")
+	check("top/inner/h")
+	c.must(tMkdir, 2, "new", 0o755, 0)
+	if _, err := os.Stat(filepath.Join(dir, "top/inner/new")); err != nil {
+		t.Error(err)
 	}
 }

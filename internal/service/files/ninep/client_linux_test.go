@@ -78,12 +78,17 @@ func serve(t testing.TB, tr *tree.Tree, l Limits) *client {
 	a, b := socketpair(t)
 	c := &client{t: t, conn: a, end: make(chan error, 1), waiting: map[uint16]chan reply{}, dead: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { c.end <- Serve(ctx, b, tr, l) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.end <- Serve(ctx, b, tr, l)
+	}()
 	go c.read()
 	t.Cleanup(func() {
 		a.Close()
 		cancel()
 		<-c.dead
+		<-ended
 	})
 	return c
 }
@@ -136,9 +141,9 @@ func (c *client) read() {
 	c.waiting = nil
 }
 
-// message makes a request of uint8, 16, 32, 64, string and []byte fields.
+// message9 makes a request of uint8, 16, 32, 64, string and []byte fields.
 func message9(kind uint8, tag uint16, fields ...any) []byte {
-	e := encoder{make([]byte, headerSize)}
+	e := encoder{b: make([]byte, headerSize)}
 	for _, f := range fields {
 		switch v := f.(type) {
 		case uint8:

@@ -34,8 +34,8 @@ type Volume struct {
 	Notify bool
 	// UID and GID, if set, are the owner that everything shows.
 	UID, GID *uint32
-	// Cache is what the guest may keep by virtiofs: none, mmap, loose, or empty
-	// for the default. With 9P the guest decides.
+	// Cache is what the guest may keep: none, mmap, loose, or empty for the
+	// default. With 9P the guest decides between the first two.
 	Cache string
 	// Socket is this side's end of a vhost-user connection. With one the volume
 	// goes by virtiofs, without by 9P. It stays the caller's like Root.

@@ -19,9 +19,9 @@
 //	conn     reading, a bounded number of requests at once, flush, replies
 //
 // Where the protocol leaves a choice:
-//   - qid.path is Attr.Ino, st_gen its Attr.Gen. qid.version is 1 always: 0
-//     would forbid the client to cache, and one that changes with the file
-//     would give each change a new inode.
+//   - qid.path is Attr.Ino, st_gen its Attr.Gen. qid.version is 0, which
+//     forbids the client to keep data, or with Limits.Cacheable 1; one that
+//     changes with the file would give each change a new inode.
 //   - The user of an attach (n_uname; the client makes one for each user) owns
 //     what is made through it.
 //   - A lock that must wait is waited for here, up to Limits.LockWait, before

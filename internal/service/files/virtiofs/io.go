@@ -73,7 +73,7 @@ func (fs *fileSystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, 
 		return st
 	}
 	defer dir.Close()
-	n, h, a, err := dir.Create(name, openFlags(in.Flags), permissions(dir, in.Mode, in.Umask), owner(&in.InHeader))
+	n, h, a, err := dir.Create(name, openFlags(in.Flags), permissions(dir, in.Mode, in.Umask), owner(dir, &in.InHeader))
 	if err != nil {
 		return status(err)
 	}

@@ -4,6 +4,7 @@ package virtiofs
 
 import (
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"bake/internal/service/files/tree"
 )
@@ -23,7 +24,15 @@ func permissions(dir *tree.Node, mode, umask uint32) uint32 {
 	return mode &^ umask
 }
 
-func owner(in *fuse.InHeader) tree.Owner { return tree.Owner{UID: in.Uid, GID: in.Gid} }
+// owner is who gets a new object in dir: the program that makes it, with the
+// group of the directory where that is the rule (inode(7), S_ISGID).
+func owner(dir *tree.Node, in *fuse.InHeader) tree.Owner {
+	o := tree.Owner{UID: in.Uid, GID: in.Gid}
+	if a, err := dir.Attr(); err == nil && a.Mode&unix.S_ISGID != 0 {
+		o.GID = a.GID
+	}
+	return o
+}
 
 // made is the end of every request that makes an object.
 func (fs *fileSystem) made(n *tree.Node, a tree.Attr, err error, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
@@ -39,7 +48,7 @@ func (fs *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, ou
 		return st
 	}
 	defer dir.Close()
-	n, a, err := dir.Mknod(name, permissions(dir, in.Mode, in.Umask), owner(&in.InHeader))
+	n, a, err := dir.Mknod(name, permissions(dir, in.Mode, in.Umask), owner(dir, &in.InHeader))
 	return fs.made(n, a, err, &in.InHeader, name, out)
 }
 
@@ -49,7 +58,7 @@ func (fs *fileSystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, ou
 		return st
 	}
 	defer dir.Close()
-	n, a, err := dir.Mkdir(name, permissions(dir, in.Mode, in.Umask), owner(&in.InHeader))
+	n, a, err := dir.Mkdir(name, permissions(dir, in.Mode, in.Umask), owner(dir, &in.InHeader))
 	return fs.made(n, a, err, &in.InHeader, name, out)
 }
 
@@ -59,7 +68,7 @@ func (fs *fileSystem) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name
 		return st
 	}
 	defer dir.Close()
-	n, a, err := dir.Symlink(name, target, owner(in))
+	n, a, err := dir.Symlink(name, target, owner(dir, in))
 	return fs.made(n, a, err, in, name, out)
 }
 

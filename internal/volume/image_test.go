@@ -12,7 +12,7 @@ import (
 )
 
 // testImage makes an image of 8 MiB and changes it.
-func testImage(t *testing.T, change func(*os.File)) string {
+func testImage(t testing.TB, change func(*os.File)) string {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "disk.img"))
 	if err != nil {

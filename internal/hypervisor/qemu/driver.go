@@ -156,8 +156,10 @@ func (d *Driver) plan(ctx context.Context, cfg hypervisor.Config) (*machine, err
 	return newMachine(bin, kind, accel, d.Env, cfg)
 }
 
-// needsPCI says whether a microvm must have a PCI bus. It is as fast as without
-// one; what needs none does without, as a smaller machine.
+// needsPCI says whether a microvm must have a PCI bus. Under TCG that makes a
+// boot take a quarter more of the processor's time, and q35 would double it
+// (with 22 disks 1.1 s and 1.8 s, and 0.9 s with 16 and no PCI bus), so what
+// needs none does without.
 func needsPCI(kind string, cfg hypervisor.Config) bool {
 	return kind == machineMicroVM && len(cfg.Disks)+len(cfg.Shares) > maxMMIO
 }

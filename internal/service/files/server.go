@@ -34,8 +34,8 @@ type Volume struct {
 	Notify bool
 	// UID and GID, if set, are the owner that everything shows.
 	UID, GID *uint32
-	// Cache is what the guest may keep by virtiofs: none, mmap, loose, or empty
-	// for the default. With 9P the guest decides.
+	// Cache is what the guest may keep: none, mmap, loose, or empty for the
+	// default. With 9P the guest decides between the first two.
 	Cache string
 	// Socket is this side's end of a vhost-user connection. With one the volume
 	// goes by virtiofs, without by 9P. It stays the caller's like Root.
@@ -74,6 +74,7 @@ type Server struct {
 	err     error         // set before done is closed
 
 	sending sync.Mutex // one descriptor at a time
+	warned  int        // handle's
 
 	mu     sync.Mutex
 	closed bool // by Close
@@ -212,25 +213,36 @@ func (s *Server) listen() error {
 		if err != nil {
 			return err
 		}
-		switch m.Type {
-		case reportReady, reportFailed:
-			select {
-			case <-s.ready:
-				continue
-			default:
-			}
-			if m.Type == reportFailed {
-				s.failure = errors.New(m.Text)
-			}
-			close(s.ready)
-		case reportLog:
-			s.options.Verbose("%s", printable(m.Text))
-		case reportWarning:
+		s.handle(m)
+	}
+}
+
+// maxWarnings bounds what the process says to every user: it may be the guest's
+// by now.
+const maxWarnings = 100
+
+// handle takes one report. It is called from one goroutine.
+func (s *Server) handle(m report) {
+	switch m.Type {
+	case reportReady, reportFailed:
+		select {
+		case <-s.ready:
+			return
+		default:
+		}
+		if m.Type == reportFailed {
+			s.failure = errors.New(printable(m.Text))
+		}
+		close(s.ready)
+	case reportLog:
+		s.options.Verbose("%s", printable(m.Text))
+	case reportWarning:
+		if s.warned++; s.warned <= maxWarnings {
 			s.options.Warn("%s", printable(m.Text))
-		case reportChange:
-			if len(m.Path) > 0 && len(m.Path) <= wire.VolumePathLimit {
-				s.options.Changed(Change{Volume: m.Volume, Path: m.Path, Op: m.Op})
-			}
+		}
+	case reportChange:
+		if len(m.Path) > 0 && len(m.Path) <= wire.VolumePathLimit {
+			s.options.Changed(Change{Volume: m.Volume, Path: m.Path, Op: m.Op})
 		}
 	}
 }
@@ -258,21 +270,20 @@ func (s *Server) Err() error {
 // process does. It closes ln, and returns nil when ctx ends.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	defer others.Wait()
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
-	defer stop()
 	defer ln.Close()
-	var relays sync.WaitGroup
-	defer relays.Wait()
+	others.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-s.done:
+		}
+		ln.Close()
+	})
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("wait for the guest to mount a volume: %w", err)
-		}
-		if err := s.pass(ctx, conn, &relays); err != nil {
 			select {
 			case <-s.done:
 				return s.err
@@ -281,7 +292,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return err
+			return fmt.Errorf("wait for the guest to mount a volume: %w", err)
+		}
+		// One that is lost is the guest's to try again.
+		if err := s.pass(ctx, conn, &others); err != nil && ctx.Err() == nil {
+			s.options.Verbose("%v", err)
 		}
 	}
 }

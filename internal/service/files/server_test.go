@@ -3,6 +3,7 @@
 package files
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -285,17 +286,65 @@ func TestItsDeathIsToldInASentence(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the mount reads %v", err)
 	}
-	// Who comes after that is told.
-	for {
-		conn, err := net.Dial("unix", r.addr)
-		if err != nil {
-			break
-		}
-		conn.Close()
-	}
 	if err := <-r.served; !errors.Is(err, ErrGone) {
 		t.Errorf("Serve returned %v", err)
 	}
+}
+
+// What the process reports is checked: a guest may have taken it over.
+func FuzzReports(f *testing.F) {
+	for _, m := range []report{{Type: reportReady}, {Type: reportFailed, Text: "why"}, {Type: reportChange, Volume: "0", Path: []byte("a\xff"), Op: "create"}, {Type: reportWarning, Text: "\x1b[2J"}} {
+		var b bytes.Buffer
+		if err := wire.WriteJSON(&b, m, reportLimit); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
+	f.Add([]byte("\xff\xff\xff\xff{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		said := func(format string, args ...any) {
+			if text := fmt.Sprintf(format, args...); strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) {
+				t.Errorf("%q reaches the terminal", text)
+			}
+		}
+		s := &Server{ready: make(chan struct{}), options: Options{Warn: said, Verbose: said, Changed: func(c Change) {
+			if len(c.Path) == 0 || len(c.Path) > wire.VolumePathLimit {
+				t.Errorf("a path of %d bytes is passed on", len(c.Path))
+			}
+		}}}
+		r := bytes.NewReader(data)
+		for {
+			m, err := readReport(r)
+			if err != nil {
+				return
+			}
+			s.handle(m)
+		}
+	})
+}
+
+func FuzzDescription(f *testing.F) {
+	f.Add([]byte(`{"parent":1,"volumes":[{"id":"0","path":"/x","socket":6}],"sockets":1}`))
+	f.Add([]byte(`{"sockets":-1}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := os.CreateTemp(t.TempDir(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		d, err := readDescription(file)
+		if err != nil {
+			return
+		}
+		for _, v := range d.Volumes {
+			if v.Socket != 0 && (v.Socket < fdVolumes+len(d.Volumes) || v.Socket >= fdVolumes+2*len(d.Volumes)) {
+				t.Errorf("descriptor %d is no socket's", v.Socket)
+			}
+		}
+	})
 }
 
 func TestCloseEndsTheProcess(t *testing.T) {

@@ -143,7 +143,7 @@ func (c *client) read() {
 
 // message9 makes a request of uint8, 16, 32, 64, string and []byte fields.
 func message9(kind uint8, tag uint16, fields ...any) []byte {
-	e := encoder{make([]byte, headerSize)}
+	e := encoder{b: make([]byte, headerSize)}
 	for _, f := range fields {
 		switch v := f.(type) {
 		case uint8:

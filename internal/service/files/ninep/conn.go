@@ -24,6 +24,11 @@ type Limits struct {
 	Locks       int           // record locks (65536)
 	LockWaits   int           // requests that wait for a lock (256)
 	LockWait    time.Duration // before the client is told to ask again (20 s)
+	// Cacheable lets the kernel's client keep what it reads of a file for as
+	// long as anything in the guest holds the file's inode. It does not ask
+	// whether the file has changed meanwhile, so this is for files that nobody
+	// else changes.
+	Cacheable bool
 }
 
 func (l *Limits) fill() {
@@ -282,8 +287,18 @@ func (c *conn) cancellation(tag uint16) <-chan struct{} {
 	return ch
 }
 
+// qidVersion is 0 where the client must not keep data: it then reads and writes
+// directly whatever its cache mode is (Linux, fs/9p/fid.h, v9fs_fid_add_modes),
+// but maps files as that says.
+func (c *conn) qidVersion() uint32 {
+	if c.limits.Cacheable {
+		return 1
+	}
+	return 0
+}
+
 // start begins a reply that fits into a small buffer.
-func (w *worker) start() encoder { return encoder{w.small[1][:headerSize]} }
+func (w *worker) start() encoder { return encoder{b: w.small[1][:headerSize], version: w.qidVersion()} }
 
 // done ends a reply to the request.
 func (w *worker) done(e encoder) []byte {

@@ -24,7 +24,7 @@ func (w *worker) readdir(d *decoder) ([]byte, error) {
 	}
 	count = min(count, w.msize.Load()-readHeader)
 	out := w.room(readHeader + int(count))
-	e := encoder{out[readHeader:readHeader]}
+	e := encoder{b: out[readHeader:readHeader], version: w.qidVersion()}
 	full := false
 	err = h.Readdir(off, func(d *tree.Dirent) bool {
 		if len(e.b)+direntHead+len(d.Name) > int(count) {

@@ -12,19 +12,23 @@
 //
 // Parts, from the bottom:
 //
-//	wire       numbers and fields of messages: decoder and encoder
-//	fid, table what the guest's numbers stand for
+//	wire     numbers and fields of messages: decoder and encoder
+//	fid      what the guest's numbers stand for
 //	walk, open, attr, dir, xattr, lock   the requests
-//	conn       reading, a bounded number of requests at once, flush, replies
+//	handle   which request is which
+//	conn     reading, a bounded number of requests at once, flush, replies
 //
 // Where the protocol leaves a choice:
-//   - qid.path is Attr.Ino, st_gen its Attr.Gen. qid.version is 1 always: 0
-//     would forbid the client to cache, and one that changes with the file
-//     would give each change a new inode.
+//   - qid.path is Attr.Ino, st_gen its Attr.Gen. qid.version is 0, which
+//     forbids the client to keep data, or with Limits.Cacheable 1; one that
+//     changes with the file would give each change a new inode.
 //   - The user of an attach (n_uname; the client makes one for each user) owns
 //     what is made through it.
 //   - A lock that must wait is waited for here, up to Limits.LockWait, before
-//     the client is told to come again.
+//     the client is told to come again. The client sends flock(2) as the same
+//     request as fcntl(2), so towards the host both are record locks: they keep
+//     out other guests, and programs of the host that use fcntl, not those that
+//     use flock.
 //   - Tauth, Trename and Tremove are not there (EOPNOTSUPP): the kernel's client
 //     uses Trenameat and Tunlinkat.
 //

@@ -142,7 +142,7 @@ func (w *worker) readFile(d *decoder) ([]byte, error) {
 // data ends a reply of count[4] and so many bytes.
 func (w *worker) data(out []byte, count int) []byte {
 	out = out[:readHeader+count]
-	(&encoder{out[:headerSize]}).u32(uint32(count))
+	(&encoder{b: out[:headerSize]}).u32(uint32(count))
 	header(out, w.kind+1, w.tag)
 	return out
 }

@@ -491,3 +491,50 @@ func TestOwnerOfAttach(t *testing.T) {
 		c.must(tClunk, 3)
 	}
 }
+
+// TestFidsFollowRenames uses what it holds after its names, and those of the
+// directories above, were changed.
+func TestFidsFollowRenames(t *testing.T) {
+	dir := t.TempDir()
+	c := mount(t, dir, tree.Options{}, Limits{})
+	for _, d := range []string{"a", "b"} {
+		c.must(tMkdir, 0, d, 0o755, 0)
+	}
+	c.mustWalk(0, 1, "a")
+	c.mustWalk(0, 2, "b")
+	c.mustWalk(1, 3)
+	c.must(tLcreate, 3, "f", oRdwr, 0o644, 0)
+	c.must(tClunk, 3)
+	c.mustWalk(1, 3, "f") // not open
+	ino := c.mustStat(3).Ino
+	check := func(path string) {
+		t.Helper()
+		if a, err := c.stat(3); err != nil || a.Ino != ino {
+			t.Errorf("as %s: number %d, not %d (%v)", path, a.Ino, ino, err)
+		}
+		c.mustWalk(3, 4)
+		c.must(tLopen, 4, oWronly|oTrunc)
+		if _, err := c.write(4, 0, []byte(path)); err != nil {
+			t.Error(err)
+		}
+		c.must(tClunk, 4)
+		if got := content(t, dir, path); got != path {
+			t.Errorf("%s has %q", path, got)
+		}
+	}
+	check("a/f")
+	c.must(tRenameat, 1, "f", 1, "g")
+	check("a/g")
+	c.must(tRenameat, 1, "g", 2, "h")
+	check("b/h")
+	c.must(tRenameat, 0, "b", 1, "inner") // the directory, into the other
+	check("a/inner/h")
+	c.must(tRenameat, 0, "a", 0, "top")
+	check("top/inner/h")
+	c.must(tRenameat, 2, "h", 2, "h")
+	check("top/inner/h")
+	c.must(tMkdir, 2, "new", 0o755, 0)
+	if _, err := os.Stat(filepath.Join(dir, "top/inner/new")); err != nil {
+		t.Error(err)
+	}
+}

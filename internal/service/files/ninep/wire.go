@@ -115,7 +115,10 @@ func (d *decoder) str() string { return string(d.take(int(d.u16()))) }
 func (d *decoder) end() bool { return d.ok && len(d.b) == 0 }
 
 // encoder appends fields to a message.
-type encoder struct{ b []byte }
+type encoder struct {
+	b       []byte
+	version uint32 // of the qids
+}
 
 func (e *encoder) u8(v uint8)   { e.b = append(e.b, v) }
 func (e *encoder) u16(v uint16) { e.b = binary.LittleEndian.AppendUint16(e.b, v) }
@@ -143,7 +146,7 @@ func (e *encoder) qid(ino uint64, dtype uint8) {
 		t = qidSymlink
 	}
 	e.u8(t)
-	e.u32(1)
+	e.u32(e.version)
 	e.u64(ino)
 }
 

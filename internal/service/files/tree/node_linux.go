@@ -171,8 +171,3 @@ func (n *Node) setXattr(name string, value []byte, flags int) error {
 }
 
 func (n *Node) removeXattr(name string) error { return unix.Removexattr(n.proc(), name) }
-
-// access asks the host's kernel what the server's process may do.
-func (n *Node) access(mode uint32) error {
-	return unix.Faccessat(unix.AT_FDCWD, n.proc(), mode, unix.AT_EACCESS)
-}

@@ -205,6 +205,10 @@ func TestUnprivileged(t *testing.T) {
 	if os.Geteuid() == 0 {
 		dir := t.TempDir()
 		put(t, dir, "roots")
+		put(t, dir, "shared")
+		if err := os.Chmod(filepath.Join(dir, "shared"), 0o666); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.Chown(dir, nobody, nobody); err != nil {
 			t.Fatal(err)
 		}
@@ -311,6 +315,13 @@ func TestUnprivileged(t *testing.T) {
 		t.Errorf("what is root's is shown as of %d", a.UID)
 	}
 	set(other, SetAttr{Valid: SetMode, Mode: 0o777}, nil, syscall.EPERM)
+	writable, _ := lookup(t, r, "shared")
+	set(writable, SetAttr{Valid: SetSize | SetMtimeNow | SetCtime, Size: 1}, nil, nil)
+	set(writable, SetAttr{Valid: SetAtimeNow | SetMtimeNow}, nil, nil)
+	set(writable, SetAttr{Valid: SetMtime, Mtime: Timespec{Sec: 5}}, nil, syscall.EPERM)
+	if a, err := writable.Attr(); err != nil || a.Size != 1 {
+		t.Errorf("%+v, %v", a, err)
+	}
 	if _, err := other.Open(OpenWrite); err != syscall.EACCES {
 		t.Errorf("open of a file of root's: %v", err)
 	}

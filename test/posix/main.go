@@ -91,7 +91,11 @@ func casesMain(args []string) error {
 	if flags.NArg() != 1 {
 		return fmt.Errorf("name one directory to work in, not %q", flags.Args())
 	}
-	r.dir, r.plain, r.user = flags.Arg(0), 1000, *user != 0 || os.Getuid() != 0
+	dir, err := filepath.Abs(flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	r.dir, r.plain, r.user = dir, 1000, *user != 0 || os.Getuid() != 0
 	if *known != "" {
 		text, err := os.ReadFile(*known)
 		if err != nil {
@@ -105,7 +109,6 @@ func casesMain(args []string) error {
 		}
 	}
 	if *host != "" {
-		var err error
 		if r.hostLacks, err = lacks(*host); err != nil {
 			return err
 		}

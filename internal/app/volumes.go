@@ -232,6 +232,21 @@ func (v *volumes) openShares(ctx context.Context, pl *plan, exe string, o files.
 	return err
 }
 
+// showShares is openShares for a VM that is only described: nobody serves the
+// sockets.
+func (v *volumes) showShares(pl *plan) error {
+	for i := range pl.config.Shares {
+		near, far, err := files.SocketPair()
+		if err != nil {
+			return err
+		}
+		near.Close()
+		v.ends = append(v.ends, far)
+		pl.config.Shares[i].Socket = far
+	}
+	return nil
+}
+
 // ready waits until the shares are served.
 func (v *volumes) ready(ctx context.Context) error {
 	if v.server == nil {

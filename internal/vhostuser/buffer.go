@@ -6,7 +6,7 @@ package vhostuser
 const minBuffer = 4 << 10
 
 // A buffer holds what the guest sent and the host's socket did not take: a
-// ring of bytes that grows as needed up to credit.alloc and is freed when empty.
+// ring of bytes that grows as needed up to bufAlloc and is freed when empty.
 type buffer struct {
 	b    []byte // len(b) is a power of two, or 0
 	head int    // index of the first byte
@@ -15,8 +15,8 @@ type buffer struct {
 
 func (f *buffer) len() int { return f.n }
 
-// write appends p. The caller has checked that no more than that come
-// together.
+// write appends p. The caller has checked that no more than bufAlloc bytes
+// come together.
 func (f *buffer) write(p []byte) {
 	f.grow(f.n + len(p))
 	for len(p) > 0 {

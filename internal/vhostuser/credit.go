@@ -8,11 +8,6 @@ const (
 	// ends announce: the guest stops at the end of this window for as long as
 	// a credit update takes, and with 64 KiB that is after every packet.
 	bufAlloc = 256 << 10
-	// largeAlloc is the same for the first maxLarge connections at a time:
-	// few have much to say at once, and one that all datagrams of the guest
-	// share is made early. All together hold little more than without.
-	largeAlloc = 1 << 20
-	maxLarge   = 64
 
 	// minWindow is the credit below which nothing is sent to the guest. A slow
 	// reader would otherwise get a packet for every few bytes that it takes
@@ -23,8 +18,6 @@ const (
 // credit is the flow control of one connection (virtio 1.2, 5.10.6.3). The
 // counters wrap, as the ones in the packets do; only differences have meaning.
 type credit struct {
-	large bool // largeAlloc is announced, from the first packet to the last
-
 	// Guest to host.
 	received  uint32 // bytes taken from the guest
 	forwarded uint32 // of those, the ones that the host's socket took
@@ -41,17 +34,9 @@ func (c *credit) learn(h *header) {
 	c.peerAlloc, c.peerForwarded = h.bufAlloc, h.fwdCnt
 }
 
-// alloc is the receive buffer that the guest is told of.
-func (c *credit) alloc() uint32 {
-	if c.large {
-		return largeAlloc
-	}
-	return bufAlloc
-}
-
 // stamp puts our counters into a packet to the guest.
 func (c *credit) stamp(h *header) {
-	h.bufAlloc, h.fwdCnt = c.alloc(), c.forwarded
+	h.bufAlloc, h.fwdCnt = bufAlloc, c.forwarded
 	c.announced = c.forwarded
 }
 
@@ -73,7 +58,7 @@ func (c *credit) window() uint32 {
 // receive accounts for n bytes of payload from the guest. It reports false
 // when the guest sends more than the buffer that it was told of.
 func (c *credit) receive(n uint32) bool {
-	if n > c.alloc()-(c.received-c.forwarded) {
+	if n > bufAlloc-(c.received-c.forwarded) {
 		return false
 	}
 	c.received += n
@@ -89,5 +74,5 @@ func (c *credit) forward(n int) { c.forwarded += uint32(n) }
 // net/vmw_vsock/virtio_transport_common.c) and never asks for credit, so that
 // half of ours could be more than it will ever send.
 func (c *credit) due() bool {
-	return c.forwarded-c.announced >= max(1, min(c.alloc(), c.peerAlloc)/2)
+	return c.forwarded-c.announced >= max(1, min(bufAlloc, c.peerAlloc)/2)
 }

@@ -32,7 +32,7 @@ type Config struct {
 	Path string
 	// MaxConns bounds the connections at a time, with the ones that are being
 	// made and the ones that the host has not read to their end. Each takes a
-	// descriptor and up to 256 KiB, the first 64 of them 1 MiB. 0 is DefaultMaxConns.
+	// descriptor and up to 256 KiB. 0 is DefaultMaxConns.
 	MaxConns int
 	// Logf is told what a person should know, rarely. It may be nil.
 	Logf func(format string, args ...any)

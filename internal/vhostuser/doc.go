@@ -10,7 +10,7 @@
 // nothing here takes a lock, and a change of the memory table cannot race the
 // data. Bytes are read from sockets straight into the guest's buffers and
 // written to sockets straight out of them; only what a socket does not take is
-// copied, up to bufAlloc bytes a connection, and largeAlloc for a few.
+// copied, up to bufAlloc bytes a connection.
 //
 // Layers, from the bottom:
 //

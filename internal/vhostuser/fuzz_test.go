@@ -361,17 +361,14 @@ func pollEvents(fd int) uint32 {
 // check looks at what must always hold.
 func (b *bench) check(max int) {
 	b.t.Helper()
-	open, waiting, large := 0, 0, 0
+	open, waiting := 0, 0
 	for i := range b.slots {
 		c := b.slots[i].conn
 		if c == nil {
 			continue
 		}
 		open++
-		if c.large {
-			large++
-		}
-		if c.pending.len() > int(c.alloc()) || len(c.pending.b) > int(c.alloc()) {
+		if c.pending.len() > bufAlloc || len(c.pending.b) > bufAlloc {
 			b.t.Fatalf("%d bytes are kept for the host", c.pending.len())
 		}
 		if c.pending.len() > 0 && !c.blocked {
@@ -395,9 +392,6 @@ func (b *bench) check(max int) {
 	}
 	if open != b.open || open > max || int64(open) != b.counters.open.Load() || len(b.byKey) > open {
 		b.t.Fatalf("%d connections, counted %d, known %d, limit %d", open, b.open, len(b.byKey), max)
-	}
-	if large != b.large || large > maxLarge {
-		b.t.Fatalf("%d connections have the larger buffer, counted are %d", large, b.large)
 	}
 	if b.waiting.len() < waiting || len(b.resets) > maxResets {
 		b.t.Fatalf("%d in the queue, %d RST packets", b.waiting.len(), len(b.resets))

@@ -195,8 +195,8 @@ func openRaw(t *testing.T, td *testDevice, d *driver) (net.Conn, connKey) {
 	defer l.Close()
 	d.sendRaw(packet(opRequest, key.guest, key.host), nil)
 	h, _ := d.expect(opResponse, key.host, key.guest)
-	if h.bufAlloc != largeAlloc || h.fwdCnt != 0 {
-		t.Fatalf("response %+v announces another buffer than %d", h, largeAlloc)
+	if h.bufAlloc != bufAlloc || h.fwdCnt != 0 {
+		t.Fatalf("response %+v announces another buffer than %d", h, bufAlloc)
 	}
 	c, err := l.Accept()
 	if err != nil {
@@ -305,13 +305,13 @@ func TestBadPackets(t *testing.T) {
 			d.sendRaw(h, chunk)
 			got, _, ok := d.tryReceiveRaw(0)
 			if ok && got.op == opReset {
-				if n, _ := io.Copy(io.Discard, host); n > 2*largeAlloc {
+				if n, _ := io.Copy(io.Discard, host); n > 1<<20 {
 					t.Errorf("%d bytes were kept for the host", n)
 				}
 				return
 			}
 		}
-		t.Error("6 MB fit into a buffer of 1 MiB")
+		t.Error("6 MB fit into a buffer of 256 KiB")
 	})
 	io.WriteString(bystander, "unharmed")
 	h, got := d.receiveRaw()
@@ -435,7 +435,7 @@ func TestCreditByPacket(t *testing.T) {
 	// Our side: what the host has taken is announced at half of the smaller
 	// buffer, and on request.
 	tell(opCreditRequest, 8192, sent)
-	if h, _ := d.expect(opCreditUpdate, key.host, key.guest); h.bufAlloc != largeAlloc || h.fwdCnt != 0 {
+	if h, _ := d.expect(opCreditUpdate, key.host, key.guest); h.bufAlloc != bufAlloc || h.fwdCnt != 0 {
 		t.Errorf("%+v", h)
 	}
 	h := packet(opData, key.guest, key.host)

@@ -27,12 +27,6 @@ const (
 	batch = 16
 	// batches is how many of them before epoll is asked again.
 	batches = 8
-	// completionTime is how long the driver may wait to be told that packets of
-	// its were taken, unless they fill completionShare of the ring: it only
-	// frees them. An interrupt of its own for every packet costs an emulated
-	// guest more than the packet.
-	completionTime  = time.Millisecond
-	completionShare = 4 // a quarter
 	// maxComplaints bounds what a guest can have written to the log.
 	maxComplaints = 10
 )
@@ -54,7 +48,6 @@ type loop struct {
 	complaints  int       // about that
 	listening   bool      // the listener is in the epoll set
 	acceptAfter time.Time // when it may be again
-	completeAt  time.Time // when the driver is to be told what was taken; zero if it knows
 }
 
 // ringWork is what the loop knows of a ring that runs.
@@ -145,9 +138,6 @@ func (l *loop) timeout(busy bool) int {
 	}
 	if !l.listening && !l.mux.lingering && (at.IsZero() || l.acceptAfter.Before(at)) {
 		at = l.acceptAfter
-	}
-	if !l.completeAt.IsZero() && (at.IsZero() || l.completeAt.Before(at)) {
-		at = l.completeAt
 	}
 	if at.IsZero() {
 		return -1
@@ -246,7 +236,6 @@ func (l *loop) work() (busy bool) {
 	}
 	busy = l.fromGuest(&l.rings[queueTX], l.session.rings[queueTX].call)
 	busy = l.toGuest(&l.rings[queueRX], l.session.rings[queueRX].call) || busy
-	l.complete(l.rings[queueTX].queue, l.session.rings[queueTX].call)
 	l.reset()
 	return busy
 }
@@ -272,34 +261,11 @@ func (l *loop) fromGuest(r *ringWork, call int) (busy bool) {
 			r.queue = nil
 			return false
 		}
-		l.complete(r.queue, call)
+		if r.queue.wantsSignal() {
+			signal(call)
+		}
 	}
 	return true
-}
-
-// complete interrupts the driver for packets that were taken, when it is time.
-// Interrupts for the receive queue come in between, and on a device that has
-// one for both (virtio 1.2, 4.2.2) the driver then sees these packets, too.
-func (l *loop) complete(q *virtqueue, call int) {
-	if q == nil || !q.unsignalled() {
-		l.completeAt = time.Time{}
-		return
-	}
-	// A driver without indirect descriptors may have its ring full of a few
-	// packets.
-	if l.session.features&featureIndirect != 0 && !q.always && int(q.usedIdx-q.signalled) < q.size/completionShare {
-		now := time.Now()
-		if l.completeAt.IsZero() {
-			l.completeAt = now.Add(completionTime)
-		}
-		if now.Before(l.completeAt) {
-			return
-		}
-	}
-	l.completeAt = time.Time{}
-	if q.wantsSignal() {
-		signal(call)
-	}
 }
 
 func (l *loop) take(r *ringWork) error {

@@ -74,7 +74,6 @@ type muxer struct {
 	slots     []slot
 	freeSlots []int32
 	open      int // connections in slots
-	large     int // those of them with the larger buffer
 	byKey     map[connKey]*conn
 	nextPort  uint32
 	waiting   fifo // connections that have something for the guest
@@ -121,9 +120,6 @@ func (m *muxer) add(fd int, st state) (*conn, error) {
 	m.freeSlots = m.freeSlots[:last]
 	m.slots[i].conn = c
 	m.open++
-	if c.large = m.large < maxLarge; c.large {
-		m.large++
-	}
 	m.counters.open.Add(1)
 	return c, nil
 }
@@ -149,9 +145,6 @@ func (m *muxer) remove(c *conn) {
 	m.slots[c.slot] = slot{generation: c.generation + 1}
 	m.freeSlots = append(m.freeSlots, c.slot)
 	m.open--
-	if c.large {
-		m.large--
-	}
 	m.counters.open.Add(-1)
 }
 

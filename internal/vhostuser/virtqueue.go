@@ -174,15 +174,11 @@ func (q *virtqueue) suppress() {
 	}
 }
 
-// unsignalled reports whether buffers were given back since wantsSignal was
-// last asked.
-func (q *virtqueue) unsignalled() bool { return q.signalled != q.usedIdx || q.always }
-
 // wantsSignal reports whether the driver wants to be interrupted for what was
 // given back since the last time that this was asked.
 func (q *virtqueue) wantsSignal() bool {
 	old := q.signalled
-	if !q.unsignalled() {
+	if old == q.usedIdx && !q.always {
 		return false
 	}
 	q.signalled = q.usedIdx

@@ -127,6 +127,21 @@ func lock(f *os.File, kind string, wait bool, what string, start, n int64) error
 	return ignoringEINTR(func() error { return unix.FcntlFlock(f.Fd(), cmd, &l) })
 }
 
+// locked runs a program under the lock of a file, as flock(1) does, but by
+// fcntl(2): a guest's flock(2) comes out of 9P as that.
+func locked(path string, args []string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	if err := lock(f, "fcntl", true, "w", 0, 0); err != nil {
+		return fmt.Errorf("lock %s: %w", path, err)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return errors.Join(cmd.Run(), f.Close())
+}
+
 // ignoringEINTR: Go's runtime sends itself signals.
 func ignoringEINTR(f func() error) error {
 	for {

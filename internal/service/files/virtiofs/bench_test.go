@@ -62,13 +62,13 @@ func theirs(options ...string) server {
 }
 
 // BenchmarkFiles compares servers in one guest: throughput in MiB/s, and the
-// rest in milliseconds. BAKE_BENCH_ROUNDS is how often.
+// rest in milliseconds. BAKE_BENCH_ROUNDS is how often, and BAKE_BENCH_SIZES may
+// have other numbers: of MiB, of small files, of files to find. The directories
+// are in $TMPDIR.
 func BenchmarkFiles(b *testing.B) {
-	const (
-		mib   = 64
-		files = 2000
-		found = 15000 // QEMU's server keeps a descriptor for each
-	)
+	mib, files := 64, 2000
+	found := 15000 // QEMU's server keeps a descriptor for each
+	fmt.Sscan(os.Getenv("BAKE_BENCH_SIZES"), &mib, &files, &found)
 	kinds := []struct {
 		name  string
 		serve server
@@ -118,6 +118,7 @@ func BenchmarkFiles(b *testing.B) {
 			out += "\n" + g.must("/init", "small", dir, fmt.Sprint(files))
 			g.sh("echo 3 >/proc/sys/vm/drop_caches")
 			out += "\n" + g.must("/init", "find", dir+"/tree", fmt.Sprint(found))
+			b.Logf("%s: %s", k.name, strings.Join(strings.Fields(out), " "))
 			for line := range strings.Lines(out) {
 				var what string
 				var us float64
@@ -126,7 +127,7 @@ func BenchmarkFiles(b *testing.B) {
 				}
 				v := us / 1000
 				if what == "read" || what == "write" {
-					v = mib / (us / 1e6)
+					v = float64(mib) / (us / 1e6)
 				}
 				got[k.name+" "+what] = append(got[k.name+" "+what], v)
 			}

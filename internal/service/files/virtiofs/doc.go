@@ -18,6 +18,11 @@
 // waits for a lock cannot be killed until it has got it, as on a hard NFS mount;
 // and nobody finds out that two programs wait for each other.
 //
+// When the server dies before its machine, what the guest has asked stays
+// unanswered: QEMU has no other back end to turn to, and a program in the guest
+// that uses the share cannot even be killed. Who runs the server must end the
+// machine then.
+//
 // Whatever the guest sends is hostile. Names, modes and sizes are package
 // tree's to check; here the sizes of messages, the numbers of objects, and how
 // much a guest may keep are. A request is handled in a bounded number of

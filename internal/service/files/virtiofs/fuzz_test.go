@@ -137,7 +137,7 @@ func FuzzMessages(f *testing.F) {
 			n := min(int(binary.LittleEndian.Uint16(script)), len(script)-2)
 			in := script[2 : 2+n : 2+n]
 			script = script[2+n:]
-			if h, ok := readHeader([][]byte{in}); ok && h.opcode == opSetlkw {
+			if _, h, ok := own([][]byte{in}); ok && h.opcode == opSetlkw {
 				continue // it waits
 			}
 			out := make([]byte, 8192)

@@ -59,6 +59,11 @@ const (
 	outHeaderSize = int(unsafe.Sizeof(fuse.OutHeader{})) // struct fuse_out_header
 	// maxRequest is the largest request: a write with its header.
 	maxRequest = maxWrite + 4096
+	// maxAnswer is the largest answer: that of a read, which go-fuse allots a
+	// buffer for where the guest's pages do not lie together.
+	maxAnswer = maxWrite + 4096
+	// ownSize is how much of a request is copied: any fixed part with a name.
+	ownSize = 384
 	// initSize is what every struct fuse_init_in has: up to flags.
 	initSize = headerSize + 16
 	// oldestMinor is the version of the protocol, 7.N, from which on a guest is
@@ -117,6 +122,7 @@ type header struct {
 	unique uint64
 	major  uint32 // of INIT
 	minor  uint32
+	wants  uint32 // how much a request that reads has room for
 }
 
 // copyIn fills p from the beginning of in, and says how much there was.
@@ -138,19 +144,54 @@ func length(b [][]byte) int {
 	return n
 }
 
-func readHeader(in [][]byte) (header, bool) {
-	var b [initSize]byte
-	n := copyIn(b[:], in)
+// own returns a request whose beginning is a copy, so that the guest does not
+// change it after it was looked at, and its header. Of a write that is all but
+// the data. It reports false where there is not even a header.
+func own(in [][]byte) ([][]byte, header, bool) {
+	b := make([]byte, ownSize)
+	n := copyIn(b, in)
 	if n < headerSize {
-		return header{}, false
+		return nil, header{}, false
 	}
 	le := binary.LittleEndian
-	return header{
+	h := header{
 		opcode: le.Uint32(b[4:]),
 		unique: le.Uint64(b[8:]),
 		major:  le.Uint32(b[headerSize:]),
 		minor:  le.Uint32(b[headerSize+4:]),
-	}, true
+	}
+	if h.opcode == opWrite {
+		n = min(n, int(structSizes[opWrite]))
+	}
+	switch h.opcode {
+	case opRead, opReaddir, opReaddirplus:
+		h.wants = le.Uint32(b[headerSize+16:])
+	case opGetxattr, opListxattr:
+		h.wants = le.Uint32(b[headerSize:])
+	}
+	rest := make([][]byte, 1, len(in)+1)
+	rest[0] = b[:n:n]
+	for _, e := range in {
+		if n >= len(e) {
+			n -= len(e)
+			continue
+		}
+		rest = append(rest, e[n:])
+		n = 0
+	}
+	return rest, h, true
+}
+
+// first is the first n bytes of b, or all.
+func first(b [][]byte, n int) [][]byte {
+	for i, e := range b {
+		if len(e) > n {
+			b[i] = e[:n]
+			return b[:i+1]
+		}
+		n -= len(e)
+	}
+	return b
 }
 
 // check refuses a request that go-fuse would complain about, or that nothing
@@ -161,7 +202,7 @@ func (h *header) check(in [][]byte) syscall.Errno {
 		return syscall.ENOSYS
 	}
 	n := length(in)
-	if n < int(least) || n > maxRequest {
+	if n < int(least) || n > maxRequest || h.wants > maxWrite {
 		return syscall.EINVAL
 	}
 	if h.opcode == opInit && (h.major != 7 || h.minor < oldestMinor) {

@@ -64,6 +64,8 @@ const (
 	maxWrite = 1 << 20
 	// maxNodes bounds the objects that a guest remembers.
 	maxNodes = 1 << 20
+	// maxComplaints bounds what a guest can have written to the log.
+	maxComplaints = 10
 	// maxLocks bounds the record locks of a guest.
 	maxLocks = 1 << 16
 	// maxWaiting bounds the requests that wait for locks; each takes a worker,
@@ -103,6 +105,8 @@ type server struct {
 	fs       *fileSystem
 	options  fuse.MountOptions
 	protocol atomic.Pointer[fuse.ProtocolServer] // of the last INIT
+
+	complaints atomic.Int32
 }
 
 func newServer(t *tree.Tree, o Options) (*server, error) {
@@ -117,7 +121,8 @@ func newServer(t *tree.Tree, o Options) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{fs: fs, options: fuse.MountOptions{
+	s := &server{fs: fs}
+	s.options = fuse.MountOptions{
 		MaxBackground: maxBackground,
 		MaxWrite:      maxWrite,
 		EnableLocks:   true,
@@ -131,12 +136,12 @@ func newServer(t *tree.Tree, o Options) (*server, error) {
 		// guest to read it anew.
 		DisabledCapabilities: fuse.CAP_NO_OPEN_SUPPORT | fuse.CAP_PASSTHROUGH | fuse.CAP_ALLOW_IDMAP,
 		PanicHandler: func(fault any) fuse.Status {
-			if o.Logf != nil {
+			if o.Logf != nil && s.complaints.Add(1) <= maxComplaints {
 				o.Logf("a fault of the virtiofs server, and EIO for the guest: %v", fault)
 			}
 			return fuse.EIO
 		},
-	}}
+	}
 	if o.Cache == CacheLoose {
 		s.options.EnableSymlinkCaching = true
 	}
@@ -146,13 +151,14 @@ func newServer(t *tree.Tree, o Options) (*server, error) {
 
 // handle handles one request.
 func (s *server) handle(ctx context.Context, _ int, in, out [][]byte) int {
-	head, ok := readHeader(in)
+	in, head, ok := own(in)
 	if !ok {
 		return 0 // there is nothing to answer to
 	}
 	if err := head.check(in); err != 0 {
 		return head.refuse(out, err)
 	}
+	out = first(out, maxAnswer)
 	s.fs.enter(ctx)
 	protocol := s.protocol.Load()
 	switch head.opcode {

@@ -3,9 +3,12 @@
 package virtiofs
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -114,6 +117,8 @@ func TestRefused(t *testing.T) {
 		"tmpfile":      {message(51, 1, fuse.CreateIn{}, "/\x00"), syscall.ENOSYS},
 		"short":        {short, syscall.EINVAL},
 		"too long":     {append(message(opLookup, 1, fuse.InHeader{}), make([]byte, maxRequest)...), syscall.EINVAL},
+		"huge read":    {message(opRead, 1, fuse.ReadIn{Fh: 1, Size: 1<<32 - 1}), syscall.EINVAL},
+		"huge value":   {message(opGetxattr, 1, fuse.GetXAttrIn{Size: 1<<32 - 1}, "user.x\x00"), syscall.EINVAL},
 		"another":      {message(opInit, 0, fuse.InitIn{Major: 8}), syscall.EPROTO},
 		"old":          {message(opInit, 0, old), syscall.EPROTO},
 		"no such node": {message(opGetattr, 99, fuse.GetAttrIn{}), syscall.ESTALE},
@@ -249,5 +254,39 @@ func TestMountedAgain(t *testing.T) {
 	}
 	if _, err := s.ask(t, message(opRead, f.NodeId, fuse.ReadIn{Fh: 1, Size: 10})); err != syscall.EBADF {
 		t.Errorf("a handle of the mount before: %v", err)
+	}
+}
+
+// The beginning of a request is a copy; what follows is the guest's.
+func TestOwn(t *testing.T) {
+	write := message(opWrite, 1, fuse.WriteIn{Fh: 5, Size: 600}, strings.Repeat("d", 600))
+	lookup := message(opLookup, 1, fuse.InHeader{}, strings.Repeat("n", 400)+"\x00")
+	for _, whole := range [][]byte{write, lookup, lookup[:headerSize], lookup[:headerSize+1]} {
+		for _, cut := range []int{0, 1, 16, headerSize, 80, 81, 383, 384, 385, 500} {
+			guest := slices.Clone(whole)
+			in, h, ok := own(split(guest, cut))
+			if !ok || h.unique != 77 {
+				t.Fatalf("%d bytes cut at %d: header %+v, %v", len(whole), cut, h, ok)
+			}
+			if got := slices.Concat(in...); !bytes.Equal(got, whole) {
+				t.Errorf("%d bytes cut at %d: not what was sent", len(whole), cut)
+			}
+			clear(guest)
+			fixed := min(len(whole), ownSize)
+			if h.opcode == opWrite {
+				fixed = int(structSizes[opWrite])
+			}
+			if got := slices.Concat(in...); !bytes.Equal(got[:fixed], whole[:fixed]) || len(in[0]) != fixed {
+				t.Errorf("%d bytes cut at %d: the guest can change what was looked at", len(whole), cut)
+			}
+		}
+	}
+	if _, _, ok := own([][]byte{make([]byte, headerSize-1)}); ok {
+		t.Error("half a header")
+	}
+	for n := range 12 {
+		if got := length(first([][]byte{make([]byte, 3), make([]byte, 4), make([]byte, 3)}, n)); got != min(n, 10) {
+			t.Errorf("the first %d bytes are %d", n, got)
+		}
 	}
 }

@@ -24,8 +24,8 @@ func permissions(dir *tree.Node, mode, umask uint32) uint32 {
 	return mode &^ umask
 }
 
-// owner is that of what a program makes in dir: its own user and group, or the
-// directory's group where the directory has set-group-ID (inode(7)).
+// owner is who gets a new object in dir: the program that makes it, with the
+// group of the directory where that is the rule (inode(7), S_ISGID).
 func owner(dir *tree.Node, in *fuse.InHeader) tree.Owner {
 	o := tree.Owner{UID: in.Uid, GID: in.Gid}
 	if a, err := dir.Attr(); err == nil && a.Mode&unix.S_ISGID != 0 {

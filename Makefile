@@ -111,7 +111,7 @@ test-unit: deps-test kernel-any bin/runc-$(ARCH)
 DEBIAN_TESTS := ^Test(Echo|StreamsAreApart|EndsOfCommands|Container|Users|Terminal|Failures)$$
 test-e2e: deps-test build initrd kernel-debian
 	$(call say,end to end: the agent in real guests)
-	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot ./internal/agent/boottest
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 20m -tags boot ./internal/agent/boottest
 	$(call say,end to end: the agent on a distribution kernel with modules)
 	@eval "$$(scripts/test-env.sh debian $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot -run '$(DEBIAN_TESTS)' ./internal/agent/boottest
 	$(call say,end to end: apps of real images in real VMs)

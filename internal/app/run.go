@@ -98,6 +98,9 @@ func describe(ctx context.Context, driver hypervisor.Driver, pl *plan, w io.Writ
 	if err := v.openDisks(pl, showDisk); err != nil {
 		return err
 	}
+	if err := v.showShares(pl); err != nil {
+		return err
+	}
 	machine, err := driver.Describe(ctx, pl.config)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 
@@ -110,6 +111,12 @@ func (p *plan) addVolumes(specs []volume.Spec, caps hypervisor.Capabilities) err
 				if v.Cache == "" {
 					v.Cache = defaultCache
 				}
+				// The guest holds the only inode for good, and Linux 6.12 learns
+				// of a file that the host has cut by a stat(2) alone: until then
+				// it reads on at the old end, for ever (fs/netfs/read_collect.c).
+				// The agent makes one at each change.
+				v.Notify = v.Notify || s.File && runtime.GOOS == "linux"
+				planned.Notify = v.Notify
 				break
 			}
 			v.Kind = wire.VolumeVirtioFS
@@ -223,6 +230,21 @@ func (v *volumes) openShares(ctx context.Context, pl *plan, exe string, o files.
 	var err error
 	v.server, err = files.Start(ctx, exe, shared, o)
 	return err
+}
+
+// showShares is openShares for a VM that is only described: nobody serves the
+// sockets.
+func (v *volumes) showShares(pl *plan) error {
+	for i := range pl.config.Shares {
+		near, far, err := files.SocketPair()
+		if err != nil {
+			return err
+		}
+		near.Close()
+		v.ends = append(v.ends, far)
+		pl.config.Shares[i].Socket = far
+	}
+	return nil
 }
 
 // ready waits until the shares are served.

@@ -77,7 +77,7 @@ func TestPlanOfVolumes(t *testing.T) {
 			{ID: "1", Kind: "virtiofs", Target: "/a/b", ReadOnly: true, NoSUID: true},
 		}, 2},
 		{"9P where it is not, or is asked for", []volume.Spec{spec(t, "./f:/f", mode("9p"))}, vhostUser, []wire.Volume{
-			{ID: "0", Kind: "9p", Target: "/f", File: true, Cache: defaultCache, MSize: msize},
+			{ID: "0", Kind: "9p", Target: "/f", File: true, Notify: true, Cache: defaultCache, MSize: msize},
 		}, 0},
 		{"9P with its cache", []volume.Spec{spec(t, "./n:/n:create,cache=loose")}, hypervisor.Capabilities{MaxDisks: 16}, []wire.Volume{
 			{ID: "0", Kind: "9p", Target: "/n", Cache: "loose", MSize: msize},

@@ -4,7 +4,7 @@
 //
 //	BAKE_TEST_KERNEL=vmlinux BAKE_TEST_RUNC=runc go test -tags boot ./internal/agent/boottest
 //
-// They need QEMU, mkfs.erofs, mkfs.ext4 and a static busybox, of which
+// They need QEMU, mkfs.erofs, e2fsprogs and a static busybox, of which
 // BAKE_TEST_BUSYBOX may give the path. With BAKE_TEST_MODULES, a directory of
 // modules named NNN-name.ko, the kernel may be one that has its drivers in
 // modules. With BAKE_TEST_ARCH=arm64, all of them are for that architecture.

@@ -183,6 +183,25 @@ func TestDisksAndTmpfs(t *testing.T) {
 	checkDisk(t, named)
 }
 
+// A disk whose guest was killed is not mounted as it is, without its journal,
+// and is whole after a guest that may write to it.
+func TestDiskOfAKilledGuest(t *testing.T) {
+	path := formatDisk(t)
+	if out, err := exec.Command("debugfs", "-w", "-R", "feature needs_recovery", path).CombinedOutput(); err != nil {
+		t.Fatalf("debugfs: %v: %s", err, out)
+	}
+	g := newGuest(t, "true")
+	g.disk(wire.Volume{ID: "0", Target: "/data", ReadOnly: true}, path)
+	g.boot()
+	g.wantFailed(125, "/data", "journal", "read-write")
+
+	g = newGuest(t, "true")
+	g.disk(wire.Volume{ID: "0", Target: "/data"}, path)
+	g.boot()
+	g.wantExit(0, "")
+	checkDisk(t, path)
+}
+
 func TestTargetBehindALink(t *testing.T) {
 	image, err := makeImage(t.TempDir(), func(root string) error {
 		return os.Symlink("/../../run", filepath.Join(root, "way-out"))

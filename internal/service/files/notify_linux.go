@@ -39,11 +39,12 @@ const (
 	maxDepth = 64
 
 	// watched are the events that matter. What changes attributes only is not
-	// among them: the guest's agent makes its events that way.
-	watched = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_DELETE |
+	// among them, nor the end of writing: the guest's agent makes its events that
+	// way.
+	watched = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_DELETE |
 		unix.IN_MOVED_FROM | unix.IN_MOVED_TO
 	watchedDir  = watched | unix.IN_ONLYDIR | unix.IN_EXCL_UNLINK
-	watchedFile = unix.IN_MODIFY | unix.IN_CLOSE_WRITE
+	watchedFile = unix.IN_MODIFY
 )
 
 // notify begins to watch a volume, until ctx ends.

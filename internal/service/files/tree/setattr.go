@@ -23,7 +23,9 @@ func (n *Node) SetAttr(s SetAttr, h *Handle) error {
 	if err != nil {
 		return err
 	}
-	if s.changesNothing(&now) && (n.t.o.ReadOnly || s.Valid&^(SetAtime|SetMtime|SetAtimeNow|SetMtimeNow) == 0) {
+	// The 9P client of Linux asks for the change time with each change.
+	times := s.Valid&(SetAtime|SetMtime) != 0 && s.Valid&^(SetAtime|SetMtime|SetCtime) == 0
+	if s.changesNothing(&now) && (n.t.o.ReadOnly || times) {
 		return nil
 	}
 	switch {

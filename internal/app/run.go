@@ -147,7 +147,7 @@ func runPlan(ctx context.Context, pl *plan, driver hypervisor.Driver, o Options,
 	s := &supervisor{
 		options: o, stopSignal: pl.stopSignal, memoryMiB: pl.config.MemoryMiB,
 		control: control.New(), tail: tail, stderr: stderr, signals: signals,
-		console: make(chan error, 1), running: make(chan struct{}),
+		console: make(chan error, 1), lost: make(chan error, 1), running: make(chan struct{}),
 	}
 	v := &volumes{}
 	defer v.close()

@@ -30,6 +30,8 @@ type supervisor struct {
 	stderr     io.Writer
 	signals    <-chan os.Signal
 	console    chan error
+	// lost takes why the VM cannot go on without what the host gave it.
+	lost chan error
 
 	started    bool          // the container's process runs
 	running    chan struct{} // closed when it does
@@ -101,6 +103,9 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 		case <-boot.C:
 			s.kill(gone)
 			return 0, failf("the guest did not report within %v of its start; run it with --verbose to see how far it came%s", s.options.BootTimeout, s.hint())
+		case err := <-s.lost:
+			s.kill(gone)
+			return 0, &Error{Code: CodeFailed, Err: err}
 		case e := <-gone:
 			return s.unreported(e)
 		case <-ctx.Done():

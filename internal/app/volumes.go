@@ -162,6 +162,8 @@ type volumes struct {
 	files  []io.Closer // images and named volumes, locked as long as they are open
 	ends   []io.Closer // the hypervisor's ends of vhost-user sockets
 	server *files.Server
+	// virtiofs says that a share goes that way.
+	virtiofs bool
 }
 
 // openDisks opens and locks the images and named volumes with open, and puts
@@ -215,6 +217,7 @@ func (v *volumes) openShares(ctx context.Context, pl *plan, exe string, o files.
 			return fmt.Errorf("connect the volume %s: %w", p.Host, err)
 		}
 		shared[len(shared)-1].Socket = near
+		v.virtiofs = true
 		v.ends = append(v.ends, far)
 		pl.config.Shares[p.share].Socket = far
 	}
@@ -284,8 +287,14 @@ func (v *volumes) serve(ctx context.Context, wg *sync.WaitGroup, s *supervisor) 
 	wg.Go(func() {
 		select {
 		case <-v.server.Done():
-			if ctx.Err() == nil {
-				warn(s.stderr, "%v", v.server.Err())
+			switch {
+			case ctx.Err() != nil:
+			case v.virtiofs:
+				// QEMU has no way to give the device another server, and who
+				// uses it in the guest would wait for ever, deaf to SIGKILL.
+				s.lost <- fmt.Errorf("%w: the VM was ended, as its volumes are gone for good", v.server.Err())
+			default:
+				warn(s.stderr, "%v: files in shared volumes give I/O errors in the guest from now on", v.server.Err())
 			}
 		case <-ctx.Done():
 		}

@@ -144,6 +144,9 @@ func parse(s string) (Spec, error) {
 	if err := flags.apply(&spec); err != nil {
 		return Spec{}, err
 	}
+	if spec.Notify && spec.Cache == "loose" {
+		return Spec{}, errors.New("the flags notify and cache=loose say opposite things: with loose the guest never looks again at what it has seen")
+	}
 	return spec, nil
 }
 

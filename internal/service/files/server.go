@@ -191,7 +191,7 @@ func (s *Server) watch(said *lines) {
 	s.mu.Unlock()
 	s.err = ErrGone
 	if err != nil && !closed {
-		s.err = fmt.Errorf("%w (%w): files in shared volumes give I/O errors in the guest from now on", ErrGone, err)
+		s.err = fmt.Errorf("%w (%w)", ErrGone, err)
 	}
 	select {
 	case <-s.ready:

@@ -118,7 +118,7 @@ test-e2e: deps-test build initrd kernel-debian
 	@scripts/rootfs.sh redis-server >/dev/null; scripts/rootfs.sh net >/dev/null; scripts/rootfs.sh volumes >/dev/null
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 45m ./test/...
 
-## bench: measure against the peers in the same run; BENCH="output open idle vsock net pack" chooses
+## bench: measure against the peers in the same run; BENCH="output open idle vsock net files pack" chooses
 BENCH ?=
 .PHONY: bench
 bench: deps-test deps-bench build initrd kernel-any

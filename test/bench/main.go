@@ -41,6 +41,7 @@ func benchmarks() []benchmark {
 		{"idle", "memory of the app's process while its container sleeps", idle},
 		{"vsock", "vsock against virtio-serial and QEMU's user network in one guest", vsockTraffic},
 		{"net", "the guest's network against QEMU's user network and gvproxy in one guest", measureNet},
+		{"files", "volumes against QEMU's 9P and Debian's virtiofsd, each pair in one guest", measureFiles},
 		{"pack", "bake build against mksquashfs and mkfs.erofs on one tree", packing},
 	}
 }

@@ -5,7 +5,7 @@
 //
 // As PID 1 it sets up the network, serves a virtio-serial port too, and takes
 // orders over vsock. As "guest container", in the container of an app, it takes
-// them on its standard input.
+// them on its standard input. "guest files" measures a file system.
 package main
 
 import (
@@ -29,8 +29,15 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "container" {
-		if err := contained(); err != nil {
+	if len(os.Args) > 1 {
+		var err error
+		switch os.Args[1] {
+		case "container":
+			err = contained()
+		case "files":
+			err = files(os.Args[2:])
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, "guest:", err)
 			os.Exit(1)
 		}

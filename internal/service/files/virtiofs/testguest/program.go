@@ -17,12 +17,6 @@ func program(args []string) error {
 		return errors.New("nothing to do")
 	}
 	switch path := args[1]; args[0] {
-	case "sequential":
-		return sequential(path, number(args[2]))
-	case "small":
-		return small(path, number(args[2]))
-	case "find":
-		return find(path, number(args[2]))
 	case "posixlock":
 		return posixLock(path)
 	case "mapped":

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,7 +13,28 @@ import (
 	"time"
 )
 
+// block is what is written and read at once, in bytes.
 const block = 1 << 20
+
+// files is "guest files WHAT DIR N": it measures one thing in a directory.
+func files(args []string) error {
+	if len(args) != 3 {
+		return errors.New("usage: files sequential|small|find DIR N")
+	}
+	n, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	switch args[0] {
+	case "sequential":
+		return sequential(args[1], n)
+	case "small":
+		return small(args[1], n)
+	case "find":
+		return find(args[1], n)
+	}
+	return fmt.Errorf("nothing is measured that is called %q", args[0])
+}
 
 // measure prints what something took, in microseconds.
 func measure(name string, f func() error) error {
@@ -24,13 +46,8 @@ func measure(name string, f func() error) error {
 	return nil
 }
 
-func number(s string) int {
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		panic(err)
-	}
-	return n
-}
+// forget has the kernel give up what it keeps of files.
+func forget() error { return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0) }
 
 // sequential writes and reads a file of some MiB.
 func sequential(dir string, mib int) error {
@@ -55,7 +72,7 @@ func sequential(dir string, mib int) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+	if err := forget(); err != nil {
 		return err
 	}
 	err = measure("read", func() error {
@@ -122,6 +139,9 @@ func small(dir string, n int) error {
 
 // find is find(1) that looks at every file.
 func find(dir string, want int) error {
+	if err := forget(); err != nil {
+		return err
+	}
 	return measure("find", func() error {
 		n := 0
 		err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

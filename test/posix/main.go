@@ -11,6 +11,7 @@
 //	                      against what the file must hold
 //	posix count FILE      writes numbers, each made durable before it is told
 //	posix counted FILE N  says whether the number is there
+//	posix watch DIR       tells what inotify says of a directory
 //	posix locked FILE PROG...
 //	                      runs a program while it holds the lock of fcntl(2)
 //
@@ -43,6 +44,8 @@ func main() {
 		err = count(args[1])
 	case len(args) == 3 && args[0] == "counted":
 		err = counted(args[1], args[2])
+	case len(args) == 2 && args[0] == "watch":
+		err = watch(args[1])
 	case len(args) > 2 && args[0] == "locked":
 		err = locked(args[1], args[2:])
 	case len(args) > 0 && args[0] == "child":

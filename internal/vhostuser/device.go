@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -175,25 +174,9 @@ func (d *Device) serve(ctx context.Context, front int) (err error) {
 		return err
 	}
 	defer l.close()
-	// The guest's memory is a file. If it is cut short, touching it is SIGBUS:
-	// a panic with this setting, which is this goroutine's alone.
+	// This goroutine's alone; see contain.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		switch fault := recover().(type) {
-		case nil:
-		case interface {
-			runtime.Error
-			Addr() uintptr
-		}:
-			err = fmt.Errorf("the guest's memory is not there any more: %w", fault)
-		case runtime.Error:
-			// A fault of this package. It costs one machine its vsock, not
-			// the process its life.
-			err = fmt.Errorf("internal error: %w\n%s", fault, debug.Stack())
-		default:
-			panic(fault)
-		}
-	}()
+	defer func() { contain(recover(), &err) }()
 	return l.run(ctx)
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"runtime/debug"
 	"sync"
 
@@ -71,8 +70,7 @@ func (s *requestServer) spawn() {
 
 // work is a worker's life.
 func (s *requestServer) work() {
-	// The guest's memory is a file. If it is cut short, touching it is SIGBUS:
-	// a panic with this setting, which is this goroutine's alone.
+	// This goroutine's alone; see contain.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var c chain
 	for {
@@ -123,22 +121,7 @@ func (s *requestServer) fail(err error) {
 // drainRing handles requests of a ring until it is empty. What the guest does
 // is no error.
 func (s *requestServer) drainRing(ring int, c *chain) (err error) {
-	defer func() {
-		switch fault := recover().(type) {
-		case nil:
-		case interface {
-			runtime.Error
-			Addr() uintptr
-		}:
-			err = fmt.Errorf("the guest's memory is not there any more: %w", fault)
-		case runtime.Error:
-			// A fault of the handler, or of this package. It costs one machine
-			// its device, not the process its life.
-			err = fmt.Errorf("internal error: %w\n%s", fault, debug.Stack())
-		default:
-			panic(fault)
-		}
-	}()
+	defer func() { contain(recover(), &err) }()
 	for first := true; ; first = false {
 		ctx, more := s.take(ring, c, first)
 		if ctx == nil {

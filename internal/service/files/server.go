@@ -326,10 +326,12 @@ func (s *Server) pass(ctx context.Context, conn net.Conn, relays *sync.WaitGroup
 			}
 		}
 	}
+	if f != nil {
+		defer f.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("give a connection of the guest to the file server: %w", err)
 	}
-	defer f.Close()
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	// The byte is what the descriptor goes with: a message cannot be empty.

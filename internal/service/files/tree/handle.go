@@ -56,24 +56,7 @@ func (h *Handle) ReadAt(p []byte, off int64) (n int, err error) {
 		return 0, err
 	}
 	defer h.release()
-	if off < 0 {
-		return 0, syscall.EINVAL
-	}
-	for n < len(p) {
-		k, err := unix.Pread(h.fd, p[n:], off+int64(n))
-		if err == unix.EINTR {
-			continue
-		}
-		if k > 0 {
-			n += k
-			continue
-		}
-		if err != nil && n == 0 {
-			return 0, errno(err)
-		}
-		break
-	}
-	return n, nil
+	return moveAll(h.fd, p, off, unix.Pread)
 }
 
 // WriteAt writes p, at the end of the file whatever off is with OpenAppend. A
@@ -84,11 +67,17 @@ func (h *Handle) WriteAt(p []byte, off int64) (n int, err error) {
 		return 0, err
 	}
 	defer h.release()
+	return moveAll(h.fd, p, off, unix.Pwrite)
+}
+
+// moveAll reads or writes until p is done, nothing more comes, or an error,
+// which counts if nothing was moved before.
+func moveAll(fd int, p []byte, off int64, move func(fd int, p []byte, off int64) (int, error)) (n int, err error) {
 	if off < 0 {
 		return 0, syscall.EINVAL
 	}
 	for n < len(p) {
-		k, err := unix.Pwrite(h.fd, p[n:], off+int64(n))
+		k, err := move(fd, p[n:], off+int64(n))
 		if err == unix.EINTR {
 			continue
 		}

@@ -25,6 +25,10 @@ const (
 	// GuestWarning is a sentence for every user, about something that they asked
 	// for and that does not work, or not yet.
 	GuestWarning = "warning"
+	// GuestPong answers [HostPing]. Stats is set if they were asked for.
+	GuestPong = "pong"
+	// GuestHealth tells that Health has changed; Message is what the test said.
+	GuestHealth = "health"
 )
 
 // A GuestMessage is what the agent says on [PortControl].
@@ -43,6 +47,9 @@ type GuestMessage struct {
 	Again  bool   `json:"again,omitempty"`
 	Agent  string `json:"agent,omitempty"`
 	Kernel string `json:"kernel,omitempty"`
+	Stats  *Stats `json:"stats,omitempty"`
+	// Health is one of HealthStarting, HealthHealthy, HealthUnhealthy.
+	Health string `json:"health,omitempty"`
 }
 
 // The types of [HostMessage].
@@ -58,6 +65,10 @@ const (
 	// HostResolver tells what the container's resolv.conf says from now on:
 	// Resolver is set.
 	HostResolver = "resolver"
+	// HostPing, every second, tells the host's clock, UnixNano, which the guest
+	// follows, and asks for [GuestPong]: whether the guest lives, and with
+	// WantStats what it uses.
+	HostPing = "ping"
 	// HostVolume tells of a change on the host in a volume with Notify: Volume,
 	// Path and Op are set.
 	HostVolume = "volume"
@@ -95,6 +106,9 @@ type HostMessage struct {
 	Path []byte `json:"path,omitempty"`
 	// Op is one of VolumeCreate, VolumeWrite, VolumeRemove, VolumeRename.
 	Op string `json:"op,omitempty"`
+	// UnixNano is the host's clock, in nanoseconds.
+	UnixNano  int64 `json:"unixNano,omitempty"`
+	WantStats bool  `json:"wantStats,omitempty"`
 }
 
 // WriteGuestMessage writes one message of the agent.

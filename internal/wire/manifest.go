@@ -36,6 +36,10 @@ type BootManifest struct {
 	Hosts []HostEntry `json:"hosts,omitempty"`
 	// WireGuard, if there is one, is a tunnel that leaves over Network.
 	WireGuard *WireGuard `json:"wireguard,omitempty"`
+	// SSH is nil in a guest that nobody logs in to: it has no server then.
+	SSH *SSH `json:"ssh,omitempty"`
+	// Health is nil where nothing is tested.
+	Health *Health `json:"health,omitempty"`
 	// Verbose asks the agent to say on the kernel console what it does.
 	Verbose bool `json:"verbose,omitempty"`
 	// NoReboot keeps the finished guest running for debugging.

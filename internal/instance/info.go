@@ -31,6 +31,8 @@ type Info struct {
 	Restart  string `json:"restart"` // the policy, as --restart has it
 	Restarts int    `json:"restarts"`
 	Detached bool   `json:"detached"` // its output goes to its log
+	// Keep: when it has ended, [ListEnded] still has it.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // A Port is published on the host.

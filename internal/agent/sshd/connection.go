@@ -65,8 +65,8 @@ func (s *server) serve(ctx context.Context, raw net.Conn) {
 		c.open(nc)
 	}
 	cancel()
-	c.running.Wait()
 	c.closeListeners()
+	c.running.Wait()
 }
 
 // open decides about a channel that the client wants.

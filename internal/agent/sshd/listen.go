@@ -32,6 +32,9 @@ var errListening = fmt.Errorf("there are %d listeners already, the most that a g
 func (c *connection) listen(key string, l *listener) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.ctx.Err(); err != nil {
+		return err // closeListeners has been
+	}
 	if _, ok := c.listening[key]; ok {
 		return errors.New("the client listens there already")
 	}
@@ -115,7 +118,7 @@ func (c *connection) forward(conn relay.Conn, l *listener) {
 	join(c.ctx, ch, requests, conn)
 }
 
-// closeListeners ends what the client left behind.
+// closeListeners ends what the client left behind, once ctx has ended.
 func (c *connection) closeListeners() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -3,15 +3,15 @@ package instance
 import (
 	"context"
 	"crypto/ed25519"
-	"net"
 	"time"
 
-	"bake/internal/platform"
+	"bake/internal/relay"
 	"bake/internal/wire"
 )
 
 // A Handler is the running app behind a [Registration]. Its methods are called
-// for requests of others, at any time, also concurrently.
+// for requests of others, at any time, also concurrently. A context ends with the
+// connection of who asked.
 type Handler interface {
 	// Stop asks the container to end as SIGTERM to the app does, and kills it
 	// after timeout; a negative one is the app's own. It returns when that is
@@ -23,7 +23,7 @@ type Handler interface {
 	Stats(ctx context.Context) (Stats, error)
 	// Guest connects to a port of the guest, once that runs. Only
 	// [wire.PortSSH] is asked for.
-	Guest(ctx context.Context, port uint32) (net.Conn, error)
+	Guest(ctx context.Context, port uint32) (relay.Conn, error)
 	// Key is the private key that the guest's SSH server lets in; nil where
 	// there is no server.
 	Key() ed25519.PrivateKey
@@ -46,96 +46,34 @@ type Exit struct {
 	Error string `json:"error,omitempty"`
 }
 
-// A Registration is this process in the register.
-type Registration struct{}
+// The operations of a request.
+const (
+	opStop   = "stop"   // Timeout is set; then the stream ends with the process
+	opSignal = "signal" // Signal is set
+	opStats  = "stats"  // the answer has Stats
+	opWait   = "wait"   // the answer comes at the end, and has Exit
+	opKey    = "key"    // the answer has Key
+	opSSH    = "ssh"    // after the answer, the stream leads to the guest
+)
 
-// Register tells others of this process, whose directory is dir, and serves
-// what they ask it for. It fills in the ID and the PID, and makes up a name if
-// there is none. A name that somebody else has is an error.
-func Register(dir *platform.RunDir, info Info, h Handler) (*Registration, error) { panic("soon") }
+// Bounds of the frames, in bytes.
+const (
+	requestLimit  = 4 << 10
+	responseLimit = 64 << 10
+)
 
-// Info is what the others see now.
-func (r *Registration) Info() Info { panic("soon") }
-
-// Update changes what others see. f must not change the ID or the name.
-func (r *Registration) Update(f func(*Info)) error { panic("soon") }
-
-// Close tells those who wait, ends what is served and takes the instance out of
-// the register. The directory remains, for the caller to close.
-func (r *Registration) Close(exit Exit) error { panic("soon") }
-
-// An Instance is an app that runs.
-type Instance struct {
-	Info
-	// Dir is its directory.
-	Dir string `json:"-"`
+// A request is the first frame on a connection to the socket "api", and the only
+// one. The answer is one response.
+type request struct {
+	Op      string        `json:"op"`
+	Timeout time.Duration `json:"timeout,omitempty"` // nanoseconds; negative is the app's own
+	Signal  string        `json:"signal,omitempty"`
 }
 
-// List returns the instances of this user that live, the oldest first.
-func List() ([]Instance, error) { panic("soon") }
-
-// A Query names one instance. All that is set must fit.
-type Query struct {
-	// Name is a name, an ID, or the beginning of exactly one ID.
-	Name string
-	PID  int
-	// App is Info.App; empty is any.
-	App string
+type response struct {
+	// Error, a sentence, is set if the request failed.
+	Error string `json:"error,omitempty"`
+	Stats *Stats `json:"stats,omitempty"`
+	Exit  *Exit  `json:"exit,omitempty"`
+	Key   []byte `json:"key,omitempty"` // the seed of RFC 8032
 }
-
-// Find returns the one living instance that q names. Otherwise the error says
-// what runs, or how to name one; it wraps [ErrNotFound] if there is none.
-func Find(q Query) (Instance, error) { panic("soon") }
-
-// Stop ends the instance and returns when its process is gone. The container has
-// timeout to end after the signal that asks it to; a negative one is the app's
-// own.
-func (i Instance) Stop(ctx context.Context, timeout time.Duration) error { panic("soon") }
-
-// Signal sends a Linux signal, by name or number, to the container's first
-// process. SIGKILL, and the signal that the container stops on, also end a
-// restart loop.
-func (i Instance) Signal(ctx context.Context, name string) error { panic("soon") }
-
-// Stats asks what the instance uses.
-func (i Instance) Stats(ctx context.Context) (Stats, error) { panic("soon") }
-
-// Wait returns when the instance has ended, and how. The error wraps
-// [ErrKilled] when its process died without a word.
-func (i Instance) Wait(ctx context.Context) (Exit, error) { panic("soon") }
-
-// Key is the private key that the guest's SSH server lets in.
-func (i Instance) Key(ctx context.Context) (ed25519.PrivateKey, error) { panic("soon") }
-
-// DialSSH connects to the guest's SSH server, which it waits for. The stream
-// has CloseWrite.
-func (i Instance) DialSSH(ctx context.Context) (net.Conn, error) { panic("soon") }
-
-// AgentSocket is where the run's key can be used, by the ssh-agent protocol.
-func (i Instance) AgentSocket() string { panic("soon") }
-
-// KnownHosts is a file as ssh(1) has it, with the guest's host key.
-func (i Instance) KnownHosts() string { panic("soon") }
-
-// LogPath is the file with the newest output of a detached instance, as the
-// container wrote it. What came before is in the same path with ".1" behind it.
-func (i Instance) LogPath() string { panic("soon") }
-
-// An Ended is an instance that has ended and that was to be kept (--rm=false).
-// Its log, if it was detached, is as that of a living one.
-type Ended struct {
-	Instance
-	Exit     Exit      `json:"exit"`
-	Finished time.Time `json:"finished"`
-}
-
-// ListEnded returns the instances that have ended and were kept, the oldest
-// first.
-func ListEnded() ([]Ended, error) { panic("soon") }
-
-// FindEnded is Find among those: of several with one name, it is the one that
-// ended last.
-func FindEnded(q Query) (Ended, error) { panic("soon") }
-
-// Remove deletes all that is left of the instance.
-func (e Ended) Remove() error { panic("soon") }

@@ -51,4 +51,5 @@ const (
 	StateRunning    State = "running"    // the container's command runs
 	StateStopping   State = "stopping"   // it was asked to end
 	StateRestarting State = "restarting" // it ended, and starts again after a pause
+	StateExited     State = "exited"     // it ended, and is kept: see Ended
 )

@@ -13,6 +13,7 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/builder"
+	"bake/internal/cli/instancecmd"
 )
 
 // Env is what the commands use of the process that they run in.
@@ -42,6 +43,9 @@ func Main(ctx context.Context, args []string, env Env) int {
 	return 0
 }
 
+// groupApps is the heading of commands that make apps and look into them.
+const groupApps = "apps"
+
 func newRoot(env Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "bake",
@@ -58,11 +62,13 @@ func newRoot(env Env) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())
 	})
-	root.AddCommand(
-		newBuild(env), newRun(env),
-		newInspect(env), newVerify(), newExtract(),
-		newVolume(), newKernel(env), newInitrd(), newVersion(env),
-	)
+	root.AddGroup(&cobra.Group{ID: groupApps, Title: "Apps:"})
+	for _, cmd := range []*cobra.Command{newBuild(env), newRun(env), newInspect(env), newVerify(), newExtract()} {
+		cmd.GroupID = groupApps
+		root.AddCommand(cmd)
+	}
+	instancecmd.Add(root, instancecmd.Scope{Exe: env.Exe})
+	root.AddCommand(newVolume(), newKernel(env), newInitrd(), newVersion(env))
 	return root
 }
 

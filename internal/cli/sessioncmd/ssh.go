@@ -28,7 +28,7 @@ func (v *verbs) newSSH() *cobra.Command {
 		Example:               "  ssh\n  ssh -- -L 8080:localhost:80 uptime\n  ssh -- -l nobody -t top",
 		DisableFlagsInUseLine: true,
 	}
-	t.register(cmd, "p")
+	t.register(cmd, v.scope)
 	cmd.Flags().BoolVar(&builtin, "builtin", false, "use bake's own client even if there is ssh(1)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		args, err := t.split(cmd, args)

@@ -44,7 +44,11 @@ func (v *verbs) newSSHConfig() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		settings, err := ssh.NewLogin(v.scope.Exe, i.Name, stableDir(i)).Settings()
+		login, err := newLogin(i.Name, stableDir(i))
+		if err != nil {
+			return err
+		}
+		settings, err := login.Settings()
 		if err != nil {
 			return err
 		}

@@ -10,36 +10,29 @@ import (
 
 // The names of files in an instance's directory.
 const (
-	infoFile      = "instance.json"
-	apiSocket     = "api"
-	agentSocket   = "agent"
-	knownHostFile = "known_hosts"
-	logFile       = "log"
+	infoFile       = "instance.json"
+	apiSocket      = "api"
+	agentSocket    = "agent"       // as service/ssh calls it
+	knownHostsFile = "known_hosts" // as service/ssh calls it
+	logFile        = "log"
 	// OlderLog is what the path of a log has behind it where the part before
 	// it is.
 	OlderLog = ".1"
 )
 
-// AgentSocketIn, KnownHostsIn and LogIn are where an instance whose directory is
-// dir has these, for who makes them.
-func AgentSocketIn(dir string) string { return filepath.Join(dir, agentSocket) }
-
-// KnownHostsIn is the file with the guest's host key.
-func KnownHostsIn(dir string) string { return filepath.Join(dir, knownHostFile) }
-
-// LogIn is the file with the newest output.
-func LogIn(dir string) string { return filepath.Join(dir, logFile) }
-
 // AgentSocket is where the run's key can be used, by the ssh-agent protocol.
-func (i Instance) AgentSocket() string { return AgentSocketIn(i.Dir) }
+func (i Instance) AgentSocket() string { return filepath.Join(i.Dir, agentSocket) }
 
 // KnownHosts is a file as ssh(1) has it, with the guest's host key.
-func (i Instance) KnownHosts() string { return KnownHostsIn(i.Dir) }
+func (i Instance) KnownHosts() string { return filepath.Join(i.Dir, knownHostsFile) }
 
 // LogPath is the file with the newest output of a detached instance, as the
 // container wrote it. What came before is in the same path with [OlderLog] behind
 // it.
 func (i Instance) LogPath() string { return LogIn(i.Dir) }
+
+// LogIn is LogPath for the app itself: the instance's directory is dir.
+func LogIn(dir string) string { return filepath.Join(dir, logFile) }
 
 // infoLimit bounds instance.json, in bytes: a command of the size that execve(2)
 // allows fits.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"bake/internal/platform"
 	"bake/internal/relay"
 	"bake/internal/wire"
 )
@@ -209,7 +210,7 @@ func answer(conn *net.UnixConn, r response) error {
 
 // checkPeer lets in who could change the instance's files anyhow.
 func checkPeer(conn *net.UnixConn) error {
-	uid, err := peerUID(conn)
+	uid, err := platform.PeerUID(conn)
 	if err != nil {
 		return fmt.Errorf("find out who asks this instance: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -54,6 +55,42 @@ func TestFirstManifestVersion(t *testing.T) {
 	}
 	_, err = DecodeManifest([]byte(`{"version":1,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"},"network":{"disabled":true}}`))
 	wantError(t, err, "network is in version 1")
+}
+
+// Nor do those that were built before there was a test of health have one.
+func TestSecondManifestVersion(t *testing.T) {
+	_, err := DecodeManifest([]byte(`{"version":2,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"},"process":{"healthcheck":{}}}`))
+	wantError(t, err, "healthcheck is in version 2")
+}
+
+func TestHealthcheck(t *testing.T) {
+	for name, tt := range map[string]struct {
+		h    Healthcheck
+		want string // of the error; empty is none
+	}{
+		"nothing":        {Healthcheck{}, ""},
+		"none":           {Healthcheck{Test: []string{"NONE"}}, ""},
+		"a program":      {Healthcheck{Test: []string{"CMD", "a", "b", "c"}, Timeout: time.Hour}, ""},
+		"a line":         {Healthcheck{Test: []string{"CMD-SHELL", "a | b"}}, ""},
+		"no program":     {Healthcheck{Test: []string{"CMD"}}, "no test"},
+		"no line":        {Healthcheck{Test: []string{"CMD-SHELL"}}, "no test"},
+		"two lines":      {Healthcheck{Test: []string{"CMD-SHELL", "a", "b"}}, "no test"},
+		"another word":   {Healthcheck{Test: []string{"curl", "x"}}, `begins with "curl"`},
+		"a NUL byte":     {Healthcheck{Test: []string{"CMD", "a\x00"}}, "NUL"},
+		"before it was":  {Healthcheck{Interval: -time.Second}, "healthcheck.interval"},
+		"all too often":  {Healthcheck{StartInterval: time.Microsecond}, "healthcheck.startInterval"},
+		"failing upward": {Healthcheck{Retries: -1}, "healthcheck.retries"},
+	} {
+		m := testManifest()
+		m.Process.Healthcheck = &tt.h
+		err := m.Validate()
+		if tt.want == "" && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if tt.want != "" {
+			wantError(t, err, tt.want)
+		}
+	}
 }
 
 func TestManifestRefuses(t *testing.T) {

@@ -78,7 +78,7 @@ func TestStatsOfWhatDoesNotAnswer(t *testing.T) {
 // It goes on with what is new, and ends with the last instance.
 func TestStatsStream(t *testing.T) {
 	register(t)
-	a := start(t, instance.Info{Name: "ann"})
+	a := start(t, instance.Info{Name: "ann", Started: noon})
 	s := &selector{scope: testApp}
 	m := &meter{which: s.instances(nil), every: time.Millisecond}
 	var b *fake
@@ -94,7 +94,7 @@ func TestStatsStream(t *testing.T) {
 			if rows[0].cpu == nil || *rows[0].cpu <= 0 {
 				t.Errorf("the first one has no share of a CPU: %+v", rows[0])
 			}
-			b = start(t, instance.Info{Name: "bob"})
+			b = start(t, instance.Info{Name: "bob", Started: noon.Add(time.Second)})
 		case 2:
 			if rows[1].cpu != nil {
 				t.Errorf("a new one is compared with nothing: %v", *rows[1].cpu)

@@ -16,6 +16,7 @@ import (
 	"bake/internal/app"
 	"bake/internal/cli/instancecmd"
 	"bake/internal/cli/runflags"
+	"bake/internal/cli/sessioncmd"
 	"bake/internal/payload"
 )
 
@@ -103,7 +104,9 @@ func command(exe string, img *app.Image, stdio app.Stdio, code *int) *cobra.Comm
 		*code, err = app.Run(cmd.Context(), img, o, stdio)
 		return err
 	}
-	instancecmd.Add(cmd, instancecmd.Scope{App: img.File.ID(), Exe: exe})
+	scope := instancecmd.Scope{App: img.File.ID(), Exe: exe}
+	instancecmd.Add(cmd, scope)
+	sessioncmd.Add(cmd, scope, stdio, code)
 	return cmd
 }
 

@@ -134,8 +134,8 @@ func TestManifestRefuses(t *testing.T) {
 		{"network rule", func(m *Manifest) { m.Network.Allow = []string{"a", long(1025)} }, "network.allow[1] is 1025"},
 		{"empty network rule", func(m *Manifest) { m.Network.Deny = []string{""} }, "network.deny[0] is empty"},
 		{"network rules", func(m *Manifest) { m.Network.Deny = make([]string, 1025) }, "network.deny has 1025"},
-		{"network before its version", func(m *Manifest) { m.Version = 1 }, "network is in version 1"},
-		{"version 3", func(m *Manifest) { m.Version = 3 }, "version is 3"},
+		{"network before its version", func(m *Manifest) { m.Version, m.Process.Healthcheck = 1, nil }, "network is in version 1"},
+		{"version 4", func(m *Manifest) { m.Version = 4 }, "version is 4"},
 		{"too long in all", func(m *Manifest) {
 			for range 20 {
 				m.Process.Cmd = append(m.Process.Cmd, long(100<<10))
@@ -175,7 +175,7 @@ func TestManifestRefuses(t *testing.T) {
 			wantError(t, err, test.want)
 		})
 	}
-	if _, err := DecodeManifest([]byte(`{"version":3,"anything":["new"]}`)); !errors.Is(err, ErrNewer) {
+	if _, err := DecodeManifest([]byte(`{"version":4,"anything":["new"]}`)); !errors.Is(err, ErrNewer) {
 		t.Errorf("%v is not ErrNewer", err)
 	}
 }

@@ -28,9 +28,9 @@ const (
 	healthRetries       = 3
 )
 
-// health is the test of the container's health: the image's, with the user's
+// Health is the test of the container's health: the image's, with the user's
 // flags over it. It is nil if there is none.
-func health(image *payload.Healthcheck, o *HealthOptions) *wire.Health {
+func Health(image *payload.Healthcheck, o *HealthOptions) *wire.Health {
 	if o == nil {
 		o = &HealthOptions{}
 	}

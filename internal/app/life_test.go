@@ -359,7 +359,7 @@ func TestHealthOptions(t *testing.T) {
 		"other times":    {image, &HealthOptions{Interval: 1, Timeout: 2, StartPeriod: 3, StartInterval: 4}, &wire.Health{Test: image.Test, Interval: 1, Timeout: 2, StartPeriod: 3, StartInterval: 4, Retries: 9}},
 		"one's own line": {&payload.Healthcheck{Test: []string{"NONE"}}, &HealthOptions{Cmd: "x"}, &wire.Health{Test: []string{"CMD-SHELL", "x"}, Interval: 30e9, Timeout: 30e9, StartInterval: 5e9, Retries: 3}},
 	} {
-		got := health(tt.image, tt.o)
+		got := Health(tt.image, tt.o)
 		if (got == nil) != (tt.want == nil) || got != nil && (!slices.Equal(got.Test, tt.want.Test) || got.Interval != tt.want.Interval ||
 			got.Timeout != tt.want.Timeout || got.StartPeriod != tt.want.StartPeriod || got.StartInterval != tt.want.StartInterval || got.Retries != tt.want.Retries) {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)

@@ -106,7 +106,7 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 		Rootfs:    guest,
 		Ephemeral: wire.Ephemeral{Device: ephemeralDevice, Type: "ext4"},
 		Process:   proc,
-		Health:    health(m.Process.Healthcheck, o.Health),
+		Health:    Health(m.Process.Healthcheck, o.Health),
 		Verbose:   o.Verbose,
 		NoReboot:  o.NoReboot,
 	}

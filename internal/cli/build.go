@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"bake/internal/app"
+	"bake/internal/appimage"
 	"bake/internal/builder"
 	"bake/internal/cli/runflags"
 	"bake/internal/payload"
@@ -85,7 +86,7 @@ func sourceDateEpoch() (int64, error) {
 func newBuild(env Env) *cobra.Command {
 	var (
 		parts                                    buildFlags
-		output, rootfs, entrypoint               string
+		output, oci, rootfs, entrypoint          string
 		cwd, script, memory, ephemeral, bootArgs string
 		args, vars                               []string
 		uid, gid                                 uint32
@@ -105,6 +106,7 @@ func newBuild(env Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVarP(&output, "output", "o", "", "`file` to write the app to")
+	fs.StringVar(&oci, "oci", "", "`file` to write a container image of the app to, for engines that run those: an OCI layout,\nor what docker load reads if its name ends in .docker.tar; without -o that is all that is written")
 	fs.StringVar(&rootfs, "rootfs", os.Getenv(buildEnv["rootfs"]), "ready root filesystem `image` in place of SOURCE [$BAKE_BUILD_ROOTFS]")
 	parts.register(fs)
 	fs.StringVar(&entrypoint, "entrypoint", "", "`program` to run in place of the image's entrypoint and command")
@@ -120,7 +122,7 @@ func newBuild(env Env) *cobra.Command {
 	fs.StringVar(&bootArgs, "boot-args", "", "the app's default kernel `arguments`")
 	network := runflags.RegisterNetwork(fs)
 	cmd.RunE = func(cmd *cobra.Command, positional []string) error {
-		if output == "" {
+		if output == "" && oci == "" {
 			return fmt.Errorf("there is no name for the app: give one with -o")
 		}
 		o, err := parts.options(env)
@@ -150,14 +152,41 @@ func newBuild(env Env) *cobra.Command {
 		if o.Network, err = network.Rules(); err != nil {
 			return err
 		}
-		r, err := builder.Build(cmd.Context(), o)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), r.Path)
-		return err
+		return build(cmd, o, oci)
 	}
 	return cmd
+}
+
+// build makes the app, and the image of it if oci names a file, and prints what
+// there is then. An app without a name is made beside the image.
+func build(cmd *cobra.Command, o builder.Options, oci string) error {
+	unnamed := o.Output == ""
+	if unnamed {
+		work, err := os.MkdirTemp(filepath.Dir(oci), ".bake-build-")
+		if err != nil {
+			return fmt.Errorf("make a working folder beside %s: %w", oci, err)
+		}
+		defer os.RemoveAll(work)
+		o.Output = filepath.Join(work, "app")
+	}
+	r, err := builder.Build(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	if !unnamed {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), r.Path); err != nil {
+			return err
+		}
+	}
+	if oci == "" {
+		return nil
+	}
+	o.Progress("writing " + oci)
+	if err := appimage.Write(cmd.Context(), oci, r.Path, r.Manifest); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), oci)
+	return err
 }
 
 // defaults are the flags of an app that are set when it is built.

@@ -232,13 +232,17 @@ func runBase() (string, error) {
 
 func tmpBase(uid int) string { return "/tmp/bake-" + strconv.Itoa(uid) }
 
+// systemBase is the XDG_RUNTIME_DIR of system services (package unit), so that who
+// is root finds them from any shell.
+const systemBase = "/run/bake"
+
 // RunBases are the directories, those that exist, in which run directories of
 // this user can be: a service has no XDG_RUNTIME_DIR where its user's login has
 // one.
 func RunBases() []string {
 	uid := os.Getuid()
 	var bases []string
-	for _, parent := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run/user/" + strconv.Itoa(uid)} {
+	for _, parent := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run/user/" + strconv.Itoa(uid), systemBase} {
 		base := filepath.Join(parent, "bake")
 		if filepath.IsAbs(parent) && private(parent, uid) == nil && private(base, uid) == nil && !slices.Contains(bases, base) {
 			bases = append(bases, base)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 	"bake/internal/cli/instancecmd"
 	"bake/internal/cli/runflags"
 	"bake/internal/cli/sessioncmd"
+	"bake/internal/cli/unitcmd"
 	"bake/internal/payload"
 )
 
@@ -42,11 +44,11 @@ func Main(ctx context.Context, args []string, stdio app.Stdio) int {
 	if err != nil {
 		return fail(err)
 	}
-	if script != nil && os.Getenv("BAKE_RUN_VM") != "1" {
-		return fail(app.RunInitScript(script, f.OSFile(), args[1:], stdio.Environ))
-	}
 	code := 0 // as --help and --version end
 	cmd := command(args[0], img, stdio, &code)
+	if script != nil && os.Getenv("BAKE_RUN_VM") != "1" && !isVerb(cmd, args[1:]) {
+		return fail(app.RunInitScript(script, f.OSFile(), args[1:], stdio.Environ))
+	}
 	cmd.SetArgs(args[1:])
 	cmd.SetContext(ctx)
 	cmd.SetOut(stdio.Stdout)
@@ -108,7 +110,21 @@ func command(name string, img *app.Image, stdio app.Stdio, code *int) *cobra.Com
 	scope := instancecmd.Scope{App: img.File.ID()}
 	instancecmd.Add(cmd, scope)
 	sessioncmd.Add(cmd, scope, stdio, code)
+	unitcmd.Add(cmd, img)
 	return cmd
+}
+
+// isVerb says that args begin with a verb of cmd. Those are about instances and
+// units, and no init script has a part in them; all else is the script's, --help
+// and --version too.
+func isVerb(cmd *cobra.Command, args []string) bool {
+	if len(args) == 0 {
+		return false
+	}
+	cmd.InitDefaultHelpCmd()
+	cmd.InitDefaultCompletionCmd(args...)
+	return args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd ||
+		slices.ContainsFunc(cmd.Commands(), func(c *cobra.Command) bool { return c.Name() == args[0] || c.HasAlias(args[0]) })
 }
 
 // maybe is the verb that was meant by word, as the end of a sentence. A word of

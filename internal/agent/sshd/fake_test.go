@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -186,6 +187,9 @@ func startServer(t *testing.T) *testServer {
 		err := Serve(ctx, l, Config{
 			Keys:      wire.SSH{HostKey: seed(1), ClientKey: s.client.Public().(ed25519.PublicKey)},
 			Container: s.container,
+			Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+				return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			},
 		})
 		if err != nil {
 			t.Error(err)

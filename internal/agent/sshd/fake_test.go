@@ -150,7 +150,7 @@ func (p *fakeProgram) Wait() container.Exit {
 
 // A testServer is a server with a fake container.
 type testServer struct {
-	t         *testing.T
+	t         testing.TB
 	container *fakeContainer
 	addr      string
 	hostKey   ssh.PublicKey
@@ -162,7 +162,7 @@ type testServer struct {
 
 func seed(b byte) []byte { return bytes.Repeat([]byte{b}, ed25519.SeedSize) }
 
-func startServer(t *testing.T) *testServer {
+func startServer(t testing.TB) *testServer {
 	t.Helper()
 	home := t.TempDir()
 	s := &testServer{
@@ -238,7 +238,7 @@ func (s *testServer) session() *ssh.Session {
 	return newClientSession(s.t, s.dial())
 }
 
-func newClientSession(t *testing.T, c *ssh.Client) *ssh.Session {
+func newClientSession(t testing.TB, c *ssh.Client) *ssh.Session {
 	t.Helper()
 	session, err := c.NewSession()
 	if err != nil {

@@ -41,7 +41,10 @@ func bootSSH(t *testing.T, g *guest, do func(g *sshGuest)) *sshGuest {
 	g.onStarted = func(*guest) {
 		login.Go(func() {
 			do(s)
-			g.signal("SIGKILL")
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			// The guest may have ended.
+			_ = wire.WriteHostMessage(g.control, wire.HostMessage{Type: wire.HostSignal, Signal: "SIGKILL"})
 		})
 	}
 	g.boot()
@@ -313,7 +316,7 @@ func wantEcho(t *testing.T, conn net.Conn, err error) {
 
 // Sessions end with the container, and do not keep the guest.
 func TestSSHEndsWithTheContainer(t *testing.T) {
-	g := newGuest(t, "sh", "-c", "trap 'exit 6' USR1; while :; do sleep 0.1; done")
+	g := newGuest(t, "/bin/init") // is PID 1 itself
 	ends := make(chan string, 3)
 	bootSSH(t, g, func(g *sshGuest) {
 		c, idle := g.dial("root"), g.dial("root")
@@ -338,12 +341,15 @@ func TestSSHEndsWithTheContainer(t *testing.T) {
 			_, _ = out.Read(make([]byte, 100))
 			go func() { ends <- ending(session.Wait()) }()
 		}
-		g.signal("SIGUSR1")
-		if got := <-ends + " " + <-ends; got != "KILL 0" && got != "0 KILL" {
-			t.Errorf("the sessions end with %s", got)
+		g.signal("SIGTERM")
+		for range 2 {
+			// On a busy machine the guest may be gone first.
+			if got := <-ends; got != "KILL" && got != "0" && got != (&ssh.ExitMissingError{}).Error() {
+				t.Errorf("a session ends with %s", got)
+			}
 		}
 		_ = idle.Wait()
-	}).wantExit(6, "")
+	}).wantExit(5, "")
 }
 
 // Without keys nobody listens.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -149,23 +150,30 @@ func (p *fakeProgram) Wait() container.Exit {
 
 // A testServer is a server with a fake container.
 type testServer struct {
-	t         *testing.T
+	t         testing.TB
 	container *fakeContainer
 	addr      string
 	hostKey   ssh.PublicKey
 	client    ed25519.PrivateKey
 	// end ends the server; done is closed when it has.
-	end  context.CancelFunc
-	done chan struct{}
+	end context.CancelFunc
+	// endTime is Config.EndTime.
+	endTime time.Duration
+	done    chan struct{}
 }
 
 func seed(b byte) []byte { return bytes.Repeat([]byte{b}, ed25519.SeedSize) }
 
-func startServer(t *testing.T) *testServer {
+func startServer(t testing.TB) *testServer {
+	t.Helper()
+	return startServerWith(t, time.Millisecond)
+}
+
+func startServerWith(t testing.TB, endTime time.Duration) *testServer {
 	t.Helper()
 	home := t.TempDir()
 	s := &testServer{
-		t: t, client: ed25519.NewKeyFromSeed(seed(2)), done: make(chan struct{}),
+		t: t, endTime: endTime, client: ed25519.NewKeyFromSeed(seed(2)), done: make(chan struct{}),
 		container: &fakeContainer{login: container.Login{
 			Name: "baker", Shell: "/bin/sh",
 			Account: container.Account{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Home: home},
@@ -186,6 +194,10 @@ func startServer(t *testing.T) *testServer {
 		err := Serve(ctx, l, Config{
 			Keys:      wire.SSH{HostKey: seed(1), ClientKey: s.client.Public().(ed25519.PublicKey)},
 			Container: s.container,
+			EndTime:   s.endTime,
+			Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+				return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			},
 		})
 		if err != nil {
 			t.Error(err)
@@ -234,7 +246,7 @@ func (s *testServer) session() *ssh.Session {
 	return newClientSession(s.t, s.dial())
 }
 
-func newClientSession(t *testing.T, c *ssh.Client) *ssh.Session {
+func newClientSession(t testing.TB, c *ssh.Client) *ssh.Session {
 	t.Helper()
 	session, err := c.NewSession()
 	if err != nil {

@@ -108,8 +108,8 @@ func dialChannel(c *ssh.Client, host string, port int) (net.Conn, error) {
 func TestForwardFromGuest(t *testing.T) {
 	s := startServer(t)
 	client := s.dial()
-	for _, host := range []string{"127.0.0.1", "localhost", "0.0.0.0"} {
-		l, err := listenRemote(client, host)
+	for _, host := range []string{"127.0.0.1", "0.0.0.0"} {
+		l, err := client.Listen("tcp", host+":0")
 		if err != nil {
 			t.Fatalf("%s: %v", host, err)
 		}
@@ -151,12 +151,24 @@ func TestForwardFromGuest(t *testing.T) {
 	}
 }
 
-// listenRemote has the server choose a port; x/crypto's clients resolve names.
-func listenRemote(c *ssh.Client, host string) (net.Listener, error) {
-	if host != "localhost" {
-		return c.Listen("tcp", host+":0")
+func TestListenTCP(t *testing.T) {
+	for host, want := range map[string]string{"localhost": "127.0.0.1", "": "::", "*": "::", "127.0.0.1": "127.0.0.1"} {
+		sockets, port, err := listenTCP(host, 0)
+		if err != nil {
+			t.Errorf("%q: %v", host, err)
+			continue
+		}
+		for i, l := range sockets {
+			a := l.Addr().(*net.TCPAddr)
+			if a.Port != port || i == 0 && a.IP.String() != want && want != "::" || i > 0 && a.IP.String() != "::1" {
+				t.Errorf("%q is %v, port %d", host, a, port)
+			}
+			l.Close()
+		}
 	}
-	return c.ListenTCP(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if sockets, _, err := listenTCP("192.0.2.1", 0); err == nil {
+		t.Errorf("an address that is not here: %v", sockets[0].Addr())
+	}
 }
 
 // A client that goes leaves no listener behind.

@@ -3,11 +3,13 @@
 package sshd
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -28,9 +30,8 @@ const (
 	maxListeners = 256
 	// loginTime bounds what happens before a login is complete.
 	loginTime = time.Minute
-	// endTime bounds how long sessions may take to tell the end of their
-	// programs, which end with the container.
-	endTime = 2 * time.Second
+	// defaultEndTime is Config.EndTime if that is 0.
+	defaultEndTime = 2 * time.Second
 )
 
 // A channel holds at most 2 MiB that its receiver does not take (the window of
@@ -79,6 +80,11 @@ type Config struct {
 	// Keys are the server's own and that of the one who may log in.
 	Keys      wire.SSH
 	Container Container
+	// Lookup finds the addresses of a host's name, or of an address in text.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	// EndTime bounds how long sessions may take to tell the end of their
+	// programs, which end with the container.
+	EndTime time.Duration
 	// Log, unless nil, takes a line about what went wrong with a client.
 	Log func(format string, args ...any)
 }
@@ -107,7 +113,7 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	stop := context.AfterFunc(ctx, func() {
-		s.waitForSessions(endTime)
+		s.waitForSessions(cmp.Or(cfg.EndTime, defaultEndTime))
 		end()
 	})
 	defer stop()

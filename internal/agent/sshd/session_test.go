@@ -168,7 +168,7 @@ func TestTerminal(t *testing.T) {
 	in, _ := session.StdinPipe()
 	out, _ := session.StdoutPipe()
 	if err := session.Start(`tty; echo $SSH_TTY; stty size; echo $TERM; stty -a | tr ' ;' '\n\n' | grep -xF -e -echo -e -onlcr -e ^X
-		trap 'stty size' WINCH; echo ready; while read x; do echo read $x; done; echo eof; exit 6`); err != nil {
+		trap 'stty size; changed=1' WINCH; echo ready; until [ "$changed" ]; do sleep 0.05; done; echo on; cat; echo eof; exit 6`); err != nil {
 		t.Fatal(err)
 	}
 	r := newReader(t, out)
@@ -183,10 +183,9 @@ func TestTerminal(t *testing.T) {
 	if err := session.WindowChange(50, 120); err != nil {
 		t.Error(err)
 	}
-	// The shell runs its trap after a read, at the latest.
+	r.until("50 120\non\n")
 	_, _ = io.WriteString(in, "one\n")
-	r.until("50 120\n")
-	r.until("read one\n")
+	r.until("on\none\n")
 	in.Close() // is the end of file of a terminal, too
 	wantExit(t, session.Wait(), 6, "")
 	r.until("eof\n")
@@ -317,7 +316,7 @@ func TestOneProgram(t *testing.T) {
 
 // When the server is told to end, sessions whose programs end are told of it.
 func TestEnd(t *testing.T) {
-	s := startServer(t)
+	s := startServerWith(t, limit)
 	session := s.session()
 	idle := s.dial()
 	out, _ := session.StdoutPipe()
@@ -334,5 +333,22 @@ func TestEnd(t *testing.T) {
 	s.wait(s.done)
 	if err := idle.Wait(); err == nil {
 		t.Error("a connection outlives the server")
+	}
+}
+
+// BenchmarkOutput is what a program can say, server and client in one process.
+func BenchmarkOutput(b *testing.B) {
+	s := startServer(b)
+	session := s.session()
+	out, _ := session.StdoutPipe()
+	if err := session.Start("exec cat /dev/zero"); err != nil {
+		b.Fatal(err)
+	}
+	const chunk = 1 << 20
+	b.SetBytes(chunk)
+	for b.Loop() {
+		if _, err := io.CopyN(io.Discard, out, chunk); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -4,13 +4,13 @@
 # Makes a tar of a minimal Debian 12 with the packages and prints its path. Files belong to root in it, whoever runs
 # this: mmdebstrap works as root, in a user namespace, or with fakechroot. Cached by what goes in.
 #
-# net stands for the programs that the tests and benchmarks of the network run in the guest, volumes for those of the
-# tests of volumes, without what only people read and without the compiler of PostgreSQL's JIT.
+# net stands for the programs that the tests of the network and of SSH, and the benchmarks, run in the guest, volumes
+# for those of the tests of volumes, without what only people read and without the compiler of PostgreSQL's JIT.
 set -euo pipefail
 
 if [ "$*" = net ]; then
 	set -- ca-certificates curl dnsutils iperf3 iproute2 iputils-ping netcat-openbsd nginx-light openssl \
-		python3 redis-server redis-tools wget wireguard-tools
+		openssh-client python3 redis-server redis-tools rsync wget wireguard-tools
 elif [ "$*" = volumes ]; then
 	lean=1
 	set -- attr fio git npm postgresql sqlite3

@@ -81,6 +81,10 @@ func (l *life) run(ctx context.Context) (code int, err error) {
 		if l.keys, err = ssh.NewKeys(); err != nil {
 			return 0, err
 		}
+		// Whoever finds us finds these: an instance without has no server.
+		if err := l.keys.Publish(l.dir.Path()); err != nil {
+			return 0, err
+		}
 	}
 	if l.reg, err = instance.Register(l.dir, l.info(pl), handler{l}); err != nil {
 		return 0, err

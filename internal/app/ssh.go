@@ -24,14 +24,11 @@ type sshService struct {
 	warn func(error)
 }
 
-// startSSH publishes the public keys of an instance, serves its agent, and makes
-// the files that the user asked for. All of them go when ctx ends; wg waits for
+// startSSH serves the agent of an instance, and makes the files that the user
+// asked for. All of them go when ctx ends; wg waits for
 // that. It is called once for all boots: the guest of each is told of the same
 // keys, by its manifest.
 func startSSH(ctx context.Context, wg *sync.WaitGroup, s sshService, o SSHOptions) error {
-	if err := s.keys.Publish(s.dir); err != nil {
-		return err
-	}
 	ln, err := net.Listen("unix", filepath.Join(s.dir, ssh.AgentSocket))
 	if err != nil {
 		return fmt.Errorf("make the socket of the agent with the run's key: %w", err)

@@ -21,6 +21,9 @@ const handshakeTimeout = time.Minute
 // knownHostsLimit bounds the file with the server's key.
 const knownHostsLimit = 64 << 10
 
+// ErrNoServer says that an instance has published no key of a server in its guest.
+var ErrNoServer = errors.New("nobody can log in to this instance: it was started with --no-ssh")
+
 // A Target is a guest to log in to, as [instance.Instance] is one.
 type Target interface {
 	// DialSSH returns a stream to the guest's SSH server.
@@ -89,7 +92,7 @@ func login(ctx context.Context, conn net.Conn, config *ssh.ClientConfig) (*ssh.C
 func readHostKey(path string) (ssh.PublicKey, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, errors.New("nobody can log in to this instance: it was started with --no-ssh")
+		return nil, ErrNoServer
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the key of the guest's SSH server: %w", err)

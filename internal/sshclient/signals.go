@@ -1,7 +1,9 @@
 package sshclient
 
 import (
+	"cmp"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -25,12 +27,25 @@ var linuxSignals = map[string]int{
 	"IO": 29, "PWR": 30, "SYS": 31,
 }
 
+// The real-time signals, as the C library of the guest's programs counts them.
+const (
+	firstRealTime = 34
+	lastSignal    = 64
+)
+
 // signalCode is the exit code of a program that a signal of the guest ended. A
 // name may have the domain of who made it up, as in XCPU@openssh.com.
 func signalCode(name string) int {
 	name, _, _ = strings.Cut(name, "@")
-	if n, ok := linuxSignals[strings.TrimPrefix(name, "SIG")]; ok {
+	name = strings.TrimPrefix(name, "SIG")
+	if n, ok := linuxSignals[name]; ok {
 		return codeSignal + n
+	}
+	if rest, ok := strings.CutPrefix(name, "RTMIN"); ok {
+		n, err := strconv.Atoi(cmp.Or(rest, "0")) // RTMIN, RTMIN+n
+		if err == nil && n >= 0 && n <= lastSignal-firstRealTime {
+			return codeSignal + firstRealTime + n
+		}
 	}
 	return unknownSignal
 }

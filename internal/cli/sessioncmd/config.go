@@ -40,7 +40,7 @@ func (v *verbs) newSSHConfig() *cobra.Command {
 		if strings.ContainsAny(host, " \t\r\n\"'#*?!,\\%@/") {
 			return fmt.Errorf("--host %q cannot be an alias: leave out spaces, quotes and the characters * ? ! , # %% @ / \\", host)
 		}
-		i, err := instance.Find(v.query(t))
+		i, err := find(v.query(t))
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ func (v *verbs) newSSH() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		i, err := instance.Find(v.query(t))
+		i, err := find(v.query(t))
 		if err != nil {
 			return err
 		}

@@ -171,8 +171,7 @@ func TestLife(t *testing.T) {
 	if _, err := Find(Query{Name: "web"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after its end: %v", err)
 	}
-	wantFiles(t, base, "lock", "names")
-	wantFiles(t, filepath.Join(base, "names"))
+	wantFiles(t, base)
 	if ended, err := ListEnded(); err != nil || len(ended) != 0 {
 		t.Errorf("ended ones: %+v, %v", ended, err)
 	}
@@ -225,8 +224,7 @@ func TestKilled(t *testing.T) {
 				t.Errorf("after: %+v", all)
 			}
 			end(Exit{})
-			wantFiles(t, base, "lock", "names")
-			wantFiles(t, filepath.Join(base, "names"))
+			wantFiles(t, base)
 		})
 	}
 }
@@ -299,7 +297,7 @@ func TestNames(t *testing.T) {
 		end(Exit{})
 	}
 	end(Exit{})
-	wantFiles(t, filepath.Join(base, "names"))
+	wantFiles(t, base, dir.ID())
 }
 
 // Of many that want one name at the same time, one gets it.
@@ -386,8 +384,7 @@ func TestFifty(t *testing.T) {
 	if got := mine(t, base); len(got) != 0 {
 		t.Errorf("after the end %d are listed", len(got))
 	}
-	wantFiles(t, base, "lock", "names")
-	wantFiles(t, filepath.Join(base, "names"))
+	wantFiles(t, base)
 }
 
 func TestFind(t *testing.T) {
@@ -606,7 +603,7 @@ func TestKeep(t *testing.T) {
 		end(Exit{Code: n, Error: "e"})
 		ids = append(ids, i.ID)
 	}
-	wantFiles(t, base, "lock", "names")
+	wantFiles(t, base)
 	all, err := ListEnded()
 	if err != nil || len(all) != 3 {
 		t.Fatalf("%d are kept, %v", len(all), err)

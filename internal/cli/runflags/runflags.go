@@ -23,6 +23,7 @@ type Flags struct {
 	set     *pflag.FlagSet
 	network *Network
 	dns     dnsFlags
+	life    instanceFlags
 
 	cpus                   int
 	memory, ephemeral      string
@@ -74,6 +75,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
+	f.life.register(set)
 	set.BoolVarP(&f.tty, "tty", "t", false, "give the container a terminal even if ours is none")
 	set.BoolVar(&f.noTTY, "no-tty", false, "give the container no terminal even if ours is one")
 	return f
@@ -96,10 +98,10 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 	if o.EphemeralDiskMiB, err = app.ParseMiB(f.ephemeral); err != nil {
 		return o, fmt.Errorf("--ephemeral-disk-size: %w", err)
 	}
-	if o.StopTimeout, err = seconds(f.stopTimeout); err != nil {
+	if o.StopTimeout, err = Seconds(f.stopTimeout); err != nil {
 		return o, fmt.Errorf("--stop-timeout: %w", err)
 	}
-	if o.BootTimeout, err = seconds(f.bootLimit); err != nil {
+	if o.BootTimeout, err = Seconds(f.bootLimit); err != nil {
 		return o, fmt.Errorf("--boot-timeout: %w", err)
 	}
 	if o.Network, err = f.network.Rules(); err != nil {
@@ -113,6 +115,9 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 		return o, err
 	}
 	if err := f.parseVolumes(&o); err != nil {
+		return o, err
+	}
+	if err := f.life.options(f.set, &o); err != nil {
 		return o, err
 	}
 	if f.set.Changed("wireguard-conf-file") {
@@ -206,8 +211,8 @@ func Args(set *pflag.FlagSet, without ...string) []string {
 	return args
 }
 
-// seconds reads a number of seconds, or a duration with its unit.
-func seconds(s string) (time.Duration, error) {
+// Seconds reads a number of seconds, or a duration with its unit.
+func Seconds(s string) (time.Duration, error) {
 	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
 		return time.Duration(n) * time.Second, nil
 	}

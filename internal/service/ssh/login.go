@@ -57,7 +57,7 @@ type Setting struct{ Key, Value string }
 func (l Login) Settings() ([]Setting, error) {
 	var err error
 	path := func(path string) string {
-		q, qerr := quotePath(path)
+		q, qerr := QuotePath(path)
 		if qerr != nil {
 			err = qerr
 		}
@@ -89,10 +89,10 @@ func (l Login) Settings() ([]Setting, error) {
 	return s, err
 }
 
-// quotePath writes a path as an argument of ssh_config(5): in double quotes where
+// QuotePath writes a path as an argument of ssh_config(5): in double quotes where
 // it needs them, and with each % doubled, as most keywords that take a path expand
 // those. What ${ would expand to cannot be written otherwise.
-func quotePath(path string) (string, error) {
+func QuotePath(path string) (string, error) {
 	if strings.ContainsAny(path, "\n\r\x00") || strings.Contains(path, "${") {
 		return "", fmt.Errorf("the configuration of ssh(1) has no way to write the path %q: use one without line breaks and without ${", path)
 	}

@@ -269,21 +269,29 @@ func cmdResize(ts *testscript.TestScript, args []string) {
 
 func cmdSignal(ts *testscript.TestScript, args []string) {
 	need(ts, args, 2, "signal NAME SIGNAL")
-	sig := unix.SignalNum(args[1])
-	if sig == 0 {
-		ts.Fatalf("there is no signal %s", args[1])
-	}
-	if err := running(ts, args[0]).cmd.Process.Signal(sig); err != nil {
+	if err := running(ts, args[0]).cmd.Process.Signal(signalNamed(ts, args[1])); err != nil {
 		ts.Fatalf("%v", err)
 	}
 }
 
+func signalNamed(ts *testscript.TestScript, name string) syscall.Signal {
+	sig := unix.SignalNum(name)
+	if sig == 0 {
+		ts.Fatalf("there is no signal %s", name)
+	}
+	return sig
+}
+
 func cmdKillVMM(ts *testscript.TestScript, args []string) {
-	need(ts, args, 1, "killvmm NAME")
+	need(ts, args, 1, "killvmm NAME [SIGNAL]")
+	sig := syscall.SIGKILL
+	if len(args) > 1 {
+		sig = signalNamed(ts, args[1])
+	}
 	pid := running(ts, args[0]).cmd.Process.Pid
 	for _, p := range descendants(pid) {
 		if strings.Contains(p.command, "qemu") {
-			if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil {
+			if err := syscall.Kill(p.pid, sig); err != nil {
 				ts.Fatalf("%v", err)
 			}
 			return

@@ -274,6 +274,9 @@ func makeImages(probePath string) (map[string]v1.Image, error) {
 		}, [][]file{base}},
 		{"stopped-by-usr1", thisArch(), v1.Config{Cmd: []string{"/bin/probe", "signals", "7"}, StopSignal: "SIGUSR1"}, [][]file{base}},
 		{"stopped-by-37", thisArch(), v1.Config{Cmd: []string{"/bin/probe", "signals", "7"}, StopSignal: "37"}, [][]file{base}},
+		{"checked", thisArch(), v1.Config{Cmd: []string{"/bin/sh"}, Healthcheck: &v1.HealthConfig{
+			Test: []string{"CMD-SHELL", "cat /tmp/well"}, Interval: time.Second, Retries: 2,
+		}}, [][]file{base}},
 		{"no-command", thisArch(), v1.Config{}, [][]file{base}},
 		{"ghost", thisArch(), v1.Config{Cmd: []string{"id"}, User: "ghost"}, [][]file{base}},
 		{"private/busybox", thisArch(), shell, [][]file{base}},

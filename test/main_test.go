@@ -22,7 +22,8 @@
 //	send NAME TEXT, eof NAME     type TEXT (a Go string); end stdin
 //	resize NAME ROWS COLS        changes the terminal's size
 //	signal NAME SIGNAL           sends a signal to the program itself
-//	killvmm NAME                 kills the hypervisor below it with SIGKILL
+//	killvmm NAME [SIGNAL]        sends a signal to the hypervisor below it,
+//	                             SIGKILL if none is named
 //	finish NAME CODE             waits for the end, which must be as said, for a
 //	                             signal by its name or as a shell does; on a
 //	                             terminal, its mode must be what it was before

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"io"
 	"os"
@@ -38,7 +39,8 @@ func ownRegister(t *testing.T) {
 // named makes an instance's name that no other test's instance has: there is more
 // than one register on a machine.
 func named(t *testing.T) string {
-	return strings.ReplaceAll(t.Name(), "/", ".") + "-" + filepath.Base(t.TempDir())
+	t.Helper()
+	return "test-" + rand.Text()
 }
 
 // find looks an instance up by its name.

@@ -23,8 +23,12 @@ import (
 	"bake/internal/wire"
 )
 
-// TestMain is the file server too: an app's program is.
+// TestMain is the file server too, and itself in the background: an app's program
+// is.
 func TestMain(m *testing.M) {
+	if os.Getenv(backgroundApp) != "" {
+		os.Exit(inBackgroundMain())
+	}
 	if files.IsRole(os.Args) {
 		os.Exit(files.Main(os.Args))
 	}

@@ -30,46 +30,45 @@ func newRm(scope Scope) *cobra.Command {
 		}
 		return each(cmd, list, func(w wanted) (string, error) {
 			if force {
-				return w.word, forceRemove(cmd.Context(), w.query)
+				return forceRemove(cmd.Context(), w)
 			}
-			return w.word, remove(w.query)
+			return remove(w)
 		})
 	}
 	return cmd
 }
 
-// remove removes an ended instance.
-func remove(q instance.Query) error {
-	e, err := instance.FindEnded(q)
+// remove removes an ended instance, and returns what to call it.
+func remove(w wanted) (string, error) {
+	e, err := instance.FindEnded(w.query)
 	if err == nil {
-		return e.Remove()
+		return w.show(e.Instance), e.Remove()
 	}
-	if i, living := instance.Find(q); living == nil {
-		return fmt.Errorf("the instance %s runs: stop it first, or kill it with rm -f", cell(i.Name))
+	if i, living := instance.Find(w.query); living == nil {
+		return "", fmt.Errorf("the instance %s runs: stop it first, or kill it with rm -f", cell(i.Name))
 	}
-	return err
+	return "", err
 }
 
 // forceRemove kills a living instance, and removes what is kept of it, or of one
 // that has ended.
-func forceRemove(ctx context.Context, q instance.Query) error {
+func forceRemove(ctx context.Context, w wanted) (string, error) {
+	q, show := w.query, cell(w.word)
 	i, err := instance.Find(q)
-	switch {
-	case errors.Is(err, instance.ErrNotFound):
-	case err != nil:
-		return err
-	default:
+	if err == nil {
 		if err := i.Stop(ctx, 0); err != nil {
-			return err
+			return "", err
 		}
-		q = instance.Query{Name: i.ID, App: i.App}
+		q, show = instance.Query{Name: i.ID, App: i.App}, w.show(i)
+	} else if !errors.Is(err, instance.ErrNotFound) {
+		return "", err
 	}
 	e, err := instance.FindEnded(q)
 	if errors.Is(err, instance.ErrNotFound) {
-		return nil
+		return show, nil
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	return e.Remove()
+	return show, e.Remove()
 }

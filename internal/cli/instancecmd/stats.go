@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -114,6 +115,8 @@ const (
 	measureLimit = 5 * time.Second
 )
 
+var errSilent = fmt.Errorf("it has not answered within %v", measureLimit)
+
 // A meter measures instances, and compares with what it measured before.
 type meter struct {
 	which  func() ([]instance.Instance, error)
@@ -133,7 +136,7 @@ func (m *meter) measure(ctx context.Context) ([]usageRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, measureLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, measureLimit, errSilent)
 	defer cancel()
 	rows := make([]usageRow, len(list))
 	samples := make([]sample, len(list))

@@ -67,7 +67,7 @@ func (s *selector) wanted(args []string) ([]wanted, error) {
 }
 
 // each does something to every instance at the same time, and prints in their
-// order what to call those that it was done to. What failed is one error with
+// order what to call those that it was done to, if anything. What failed is one error with
 // exit code 1.
 func each(cmd *cobra.Command, list []wanted, do func(wanted) (show string, err error)) error {
 	shown := make([]string, len(list))
@@ -78,7 +78,7 @@ func each(cmd *cobra.Command, list []wanted, do func(wanted) (show string, err e
 	}
 	wg.Wait()
 	for i := range list {
-		if failed[i] != nil {
+		if failed[i] != nil || shown[i] == "" {
 			continue
 		}
 		if _, err := fmt.Fprintln(cmd.OutOrStdout(), shown[i]); err != nil {

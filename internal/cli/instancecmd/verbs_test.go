@@ -132,6 +132,11 @@ func TestRm(t *testing.T) {
 		t.Errorf("there is still %q", out)
 	}
 	fails(t, testApp, 125, "which", "rm")
+
+	start(t, instance.Info{Name: "cyd", Keep: true})
+	if out := run(t, "rm", "-f", "-p", strconv.Itoa(os.Getpid())); out != "cyd\n" {
+		t.Errorf("rm -f of a process: %q", out)
+	}
 }
 
 func TestCompletion(t *testing.T) {

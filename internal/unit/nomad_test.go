@@ -174,6 +174,12 @@ func TestNomadRestart(t *testing.T) {
 	}
 }
 
+func TestNomadNormalForm(t *testing.T) {
+	if _, err := Nomad(sample("e\u0301"), NomadOptions{}); err == nil || !strings.Contains(err.Error(), "NFC") {
+		t.Errorf("a combining accent: %v", err)
+	}
+}
+
 func FuzzNomadString(f *testing.F) {
 	for _, s := range slices.Concat(hostile, control) {
 		f.Add(s)

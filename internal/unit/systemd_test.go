@@ -1,112 +1,23 @@
 package unit
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
-	systemd "github.com/coreos/go-systemd/v22/unit"
-
+	"bake/internal/unit/systemdtest"
 	"bake/internal/volume"
 )
 
 // settings are those of one section of a unit.
 func settings(t *testing.T, data []byte, section string) map[string][]string {
 	t.Helper()
-	list, err := systemd.DeserializeOptions(bytes.NewReader(data))
+	u, err := systemdtest.Parse(data)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, data)
 	}
-	m := map[string][]string{}
-	for _, o := range list {
-		if o.Section == section {
-			m[o.Name] = append(m[o.Name], o.Value)
-		}
-	}
-	return m
-}
-
-// items splits a setting as systemd.syntax(7) says under "Quoting", and takes
-// doubled specifiers apart. A specifier that is none fails.
-func items(s string) ([]string, error) {
-	s = strings.ReplaceAll(s, "\\\n", " ")
-	var list []string
-	for {
-		s = strings.TrimLeft(s, " \t\n")
-		if s == "" {
-			return list, nil
-		}
-		var b strings.Builder
-		quoted := s[0] == '"'
-		if quoted {
-			s = s[1:]
-		}
-		for closed := false; !closed; {
-			switch {
-			case s == "" && quoted:
-				return nil, errors.New("a quote is not closed")
-			case s == "" || !quoted && strings.ContainsRune(" \t\n", rune(s[0])):
-				closed = true
-			case quoted && s[0] == '"':
-				if s = s[1:]; s != "" && !strings.ContainsRune(" \t\n", rune(s[0])) {
-					return nil, errors.New("a quote ends within a word")
-				}
-				closed = true
-			case s[0] == '\'' && !quoted && b.Len() == 0:
-				return nil, errors.New("a single quote opens a word")
-			case s[0] == '\\':
-				// The escapes of the table are those of Go, but for \s and \'.
-				r, multi, rest, err := strconv.UnquoteChar(s, '"')
-				if err != nil {
-					return nil, fmt.Errorf("escape %.10q: %w", s, err)
-				}
-				if multi {
-					b.WriteRune(r)
-				} else {
-					b.WriteByte(byte(r))
-				}
-				s = rest
-			case s[0] == '%':
-				if !strings.HasPrefix(s, "%%") {
-					return nil, fmt.Errorf("the specifier %.2q", s)
-				}
-				b.WriteByte('%')
-				s = s[2:]
-			default:
-				b.WriteByte(s[0])
-				s = s[1:]
-			}
-		}
-		list = append(list, b.String())
-	}
-}
-
-// commandLine reads ExecStart as systemd.service(5) says under "Command lines".
-func commandLine(s string) ([]string, error) {
-	list, err := items(s)
-	if err != nil {
-		return nil, err
-	}
-	for i, arg := range list[1:] {
-		var b strings.Builder
-		for arg != "" {
-			if arg[0] == '$' {
-				if !strings.HasPrefix(arg, "$$") {
-					return nil, fmt.Errorf("the variable %.10q", arg)
-				}
-				arg = arg[1:]
-			}
-			b.WriteByte(arg[0])
-			arg = arg[1:]
-		}
-		list[i+1] = b.String()
-	}
-	return list, nil
+	return u[section]
 }
 
 func TestSystemdArguments(t *testing.T) {
@@ -120,7 +31,7 @@ func TestSystemdArguments(t *testing.T) {
 		if len(start) != 1 {
 			t.Fatalf("ExecStart %d times", len(start))
 		}
-		got, err := commandLine(start[0])
+		got, err := systemdtest.CommandLine(start[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +53,7 @@ func FuzzSystemdArgument(f *testing.F) {
 		if strings.ContainsAny(line, "\n\r") {
 			t.Fatalf("%q breaks the line", s)
 		}
-		got, err := commandLine(line)
+		got, err := systemdtest.CommandLine(line)
 		if err != nil || len(got) != 2 || got[1] != s {
 			t.Fatalf("%q became %q: %v", s, got, err)
 		}

@@ -138,7 +138,7 @@ func (l *lab) collect() error {
 			return fmt.Errorf("the tests need %s in %s: run `make build initrd` first, or say in BAKE_TEST_BIN where it is (%w)", name, from, err)
 		}
 	}
-	for _, name := range []string{"probe", "world", "posix", "attack"} {
+	for _, name := range []string{"probe", "world", "posix", "attack", "manager"} {
 		if err := buildProgram(name, filepath.Join(l.bin, name)); err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Program manager plays systemd for one unit, where there is none: it starts what
-// ExecStart says, in a bare environment, takes the messages of its main process
+// Command manager plays systemd for one unit, where there is none: it starts what
+// ExecStart says, with its own environment, takes the messages of its main process
 // (sd_notify(3)), demands signs of life, and ends it as KillMode=mixed does.
 //
 //	manager UNIT

@@ -31,6 +31,8 @@ packages() {
 		echo iproute2 iputils-ping util-linux curl dnsutils iperf3 netcat-openbsd wrk apt-utils
 		# What logs in to running apps.
 		echo openssh-client rsync ansible-core
+		# What reads units: systemd-analyze, a parser of property lists, the schemas of Kubernetes, and of images.
+		echo systemd python3 python3-venv skopeo
 		# What looks at volumes from the host.
 		echo git
 		;;

@@ -140,7 +140,7 @@ func (l *lab) collect() error {
 			return fmt.Errorf("the tests need %s in %s: run `make build initrd` first, or say in BAKE_TEST_BIN where it is (%w)", name, from, err)
 		}
 	}
-	for _, name := range []string{"probe", "world", "posix", "attack", "storm"} {
+	for _, name := range []string{"probe", "world", "posix", "attack", "storm", "manager"} {
 		if err := buildProgram(name, filepath.Join(l.bin, name)); err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ func write(ctx context.Context, path, app string, m *payload.Manifest) error {
 	if err != nil {
 		return err
 	}
-	img, err := image(l, m)
+	img, err := newImage(l, m)
 	if err != nil {
 		return err
 	}
@@ -62,8 +62,8 @@ func write(ctx context.Context, path, app string, m *payload.Manifest) error {
 	})
 }
 
-// image is the layer with its configuration.
-func image(l *layer, m *payload.Manifest) (v1.Image, error) {
+// newImage is the layer with its configuration.
+func newImage(l *layer, m *payload.Manifest) (v1.Image, error) {
 	img, err := mutate.AppendLayers(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), l)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"bake/internal/service/forward"
 )
 
@@ -23,6 +25,12 @@ func Nomad(a App, o NomadOptions) ([]byte, error) {
 	for _, d := range o.Datacenters {
 		if err := checkText(d); err != nil {
 			return nil, err
+		}
+	}
+	for _, s := range slices.Concat([]string{a.Exe}, a.Flags, a.Command) {
+		// Strings of HCL are made so (cty.StringVal).
+		if !norm.NFC.IsNormalString(s) {
+			return nil, fmt.Errorf("%.60q is not in the normal form NFC of Unicode, and Nomad would change it to that: pass it by a file", s)
 		}
 	}
 	n := &nomad{app: a, name: label(a.Name)}

@@ -31,6 +31,10 @@ func Systemd(a App, o SystemdOptions) ([]byte, error) {
 	if err := a.check(); err != nil {
 		return nil, err
 	}
+	// As systemd has it of programs, string_is_safe() in its sources.
+	if strings.ContainsAny(a.Exe, "\"'\\") || oneLine(a.Exe) != a.Exe {
+		return nil, fmt.Errorf("the app's file %q has quotes, backslashes or control characters in its name, and systemd starts no such program: give it another name", a.Exe)
+	}
 	u := &systemdUnit{app: a}
 	u.section("Unit")
 	u.set("Description", strings.ReplaceAll(oneLine(a.Title), "%", "%%")+" in a microVM")

@@ -55,11 +55,12 @@ func FuzzModes(f *testing.F) {
 	f.Add(encodeModes(53, 0, 1, 255, 90, 1))
 	f.Add([]byte{1})
 	f.Fuzz(func(t *testing.T, modes []byte) {
-		a, b := unix.Termios{}, unix.Termios{}
+		var a, b unix.Termios
 		applyModes(&a, modes)
-		applyModes(&b, append(modes[:len(modes):len(modes)], modeEnd))
+		b = a
+		applyModes(&b, modes)
 		if a != b {
-			t.Errorf("%x: %+v, and with an end %+v", modes, a, b)
+			t.Errorf("%x: %+v, and once more %+v", modes, a, b)
 		}
 	})
 }

@@ -210,7 +210,7 @@ func (l *lab) setup(env *testscript.Env) error {
 	env.Setenv("BAKE_QEMU_ACCEL", accel())
 	env.Setenv("TERM", "xterm-256color")
 	env.Setenv("STORM_KILLS", cmp.Or(os.Getenv("BAKE_TEST_STORM_KILLS"), "21"))
-	env.Setenv("STORM_INSTANCES", cmp.Or(os.Getenv("BAKE_TEST_STORM_INSTANCES"), "16"))
+	env.Setenv("STORM_INSTANCES", cmp.Or(os.Getenv("BAKE_TEST_STORM_INSTANCES"), "8"))
 	// What scripts name.
 	env.Setenv("REGISTRY", l.registry.addr)
 	env.Setenv("BIN", l.bin)

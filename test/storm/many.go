@@ -15,7 +15,7 @@ import (
 func many(n int, app string) error {
 	name := func(i int) string { return fmt.Sprintf("many%d", i) }
 	err := each(n, func(i int) error {
-		return command(app, "--detach", "--name", name(i), "--memory", "64m", "--boot-timeout", "600", "--", "sleep", "100000")
+		return command(app, "--detach", "--name", name(i), "--memory", "96m", "--boot-timeout", "600", "--", "sleep", "100000")
 	})
 	if err != nil {
 		return err

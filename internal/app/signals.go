@@ -20,7 +20,12 @@ var forwarded = []os.Signal{
 func catchSignals() (c chan os.Signal, stop func()) {
 	c = make(chan os.Signal, 16)
 	signal.Ignore(syscall.SIGPIPE)
-	signal.Notify(c, forwarded...)
+	for _, s := range forwarded {
+		// Who started us with nohup(1) wants no hang-up to count.
+		if s != syscall.SIGHUP || !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
+	}
 	return c, func() { signal.Stop(c) }
 }
 

@@ -7,7 +7,7 @@
 //	manager UNIT
 //
 // It prints a line for each state that systemctl would show: "active" when READY=1
-// came, "alive" at the first sign of life, "deactivating" when it was asked to end by
+// came, "alive" at the first sign of life after that, "deactivating" when it was asked to end by
 // a SIGTERM of its own or the service said so, and "inactive" or "failed" with the
 // exit code. Its own exit code is 0 for inactive.
 package main
@@ -110,7 +110,7 @@ func supervise(cmd *exec.Cmd, service map[string][]string, messages <-chan strin
 			switch {
 			case m == "READY=1":
 				say("active")
-			case m == "WATCHDOG=1":
+			case m == "WATCHDOG=1" && said["active"]:
 				say("alive")
 			case m == "STOPPING=1":
 				say("deactivating")

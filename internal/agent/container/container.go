@@ -4,6 +4,7 @@ package container
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -77,10 +78,15 @@ type Container struct {
 	// to close.
 	Terminal *os.File
 
+	cfg     Config
 	init    *reaper.Child
 	direct  bool // the command replaced the init
 	socket  *os.File
 	reports chan ctrinit.Report
+
+	calls   chan struct{} // one for each runc that runs beside
+	entered chan struct{} // one for each thread in the container
+	oom     oomCount
 }
 
 // Start runs the command and returns when it runs. The error is an *[Error].
@@ -102,25 +108,27 @@ func start(ctx context.Context, cfg Config) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(cfg.Process.Args, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
-		return nil, fmt.Errorf("an argument of the command contains a NUL byte, which no argument can")
+	if err := checkArgs(cfg.Process.Args); err != nil {
+		return nil, err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	socket, theirs, err := socketpair()
 	if err != nil {
-		return nil, fmt.Errorf("make the socket to the container's init: %w", err)
+		return nil, err
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "init")
 	defer theirs.Close()
-	if err := unix.SetNonblock(pair[0], true); err != nil { // for deadlines
-		unix.Close(pair[0])
-		return nil, fmt.Errorf("make the socket to the container's init: %w", err)
-	}
 	c := &Container{
-		socket: os.NewFile(uintptr(pair[0]), "init"),
-		direct: isInit(cfg.Process.Args),
+		cfg:     cfg,
+		socket:  socket,
+		direct:  isInit(cfg.Process.Args),
+		calls:   make(chan struct{}, maxCalls),
+		entered: make(chan struct{}, maxEntered),
 	}
-	run := runcRun{cfg: cfg, spec: newSpec(cfg, account), socket: theirs}
-	pid, master, err := run.run(ctx)
+	call, err := c.newRun(account, theirs)
+	if err != nil {
+		c.socket.Close()
+		return nil, err
+	}
+	pid, master, err := call.run(ctx)
 	if err != nil {
 		c.socket.Close()
 		return nil, err
@@ -138,6 +146,57 @@ func start(ctx context.Context, cfg Config) (*Container, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// newRun prepares the call of runc that makes the container.
+func (c *Container) newRun(a Account, socket *os.File) (*runcCall, error) {
+	bundle := filepath.Join(c.cfg.Dir, "bundle")
+	if err := os.MkdirAll(bundle, 0o700); err != nil {
+		return nil, fmt.Errorf("make the container's bundle: %w", err)
+	}
+	if err := writeJSON(filepath.Join(bundle, "config.json"), newSpec(c.cfg, a)); err != nil {
+		return nil, fmt.Errorf("write the container's configuration: %w", err)
+	}
+	call := c.newCall(c.cfg.Dir, "run", "--bundle", bundle)
+	call.streams = []*os.File{c.cfg.Stdin, c.cfg.Stdout, c.cfg.Stderr}
+	call.terminal = c.cfg.Process.Terminal
+	call.socket = socket
+	return call, nil
+}
+
+func (c *Container) newCall(dir string, command ...string) *runcCall {
+	return &runcCall{
+		runc: c.cfg.Runc, state: filepath.Join(c.cfg.Dir, "runc"), dir: dir, reaper: c.cfg.Reaper, command: command,
+	}
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}
+
+func checkArgs(args []string) error {
+	if slices.ContainsFunc(args, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
+		return errors.New("an argument of the command contains a NUL byte, which no argument can")
+	}
+	return nil
+}
+
+// socketpair makes the socket between the agent and an init. The agent's end
+// can have deadlines.
+func socketpair() (ours, theirs *os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		if err = unix.SetNonblock(pair[0], true); err == nil {
+			return os.NewFile(uintptr(pair[0]), "init"), os.NewFile(uintptr(pair[1]), "init"), nil
+		}
+		unix.Close(pair[0])
+		unix.Close(pair[1])
+	}
+	return nil, nil, fmt.Errorf("make the socket to the container's init: %w", err)
 }
 
 // startCommand has the init run the command.
@@ -181,6 +240,9 @@ func (c *Container) readReports() {
 
 // Signal sends a signal to the command. A command that has ended is no error.
 func (c *Container) Signal(sig unix.Signal) error {
+	if sig == unix.SIGKILL {
+		c.oom.forgive() // what comes now is no shortage of memory
+	}
 	if c.direct {
 		if err := c.init.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return err
@@ -225,7 +287,7 @@ func (c *Container) Wait() Exit {
 		exit = Exit{}
 	}
 	if exit.Code == 128+int(unix.SIGKILL) {
-		exit.OutOfMemory = outOfMemory()
+		exit.OutOfMemory = c.oom.more()
 	}
 	return exit
 }
@@ -242,25 +304,4 @@ func exitOf(status unix.WaitStatus) Exit {
 // nothing else does, for it is immune to both without a handler.
 func poweredOff(status unix.WaitStatus) bool {
 	return status.Signaled() && (status.Signal() == unix.SIGINT || status.Signal() == unix.SIGHUP)
-}
-
-// cgroupRoot is where the guest's cgroup2 is.
-const cgroupRoot = "/sys/fs/cgroup"
-
-// outOfMemory says whether the OOM killer killed a process of the container
-// (cgroup-v2.rst, memory.events: oom_kill), or, where there is no memory
-// controller, any at all.
-func outOfMemory() bool {
-	for _, f := range []string{filepath.Join(cgroupRoot, cgroupPath, "memory.events"), "/proc/vmstat"} {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
-				return strings.TrimSpace(count) != "0"
-			}
-		}
-	}
-	return false
 }

@@ -9,12 +9,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"bake/internal/agent/reaper"
 )
 
 // runcLogLimit bounds what is read of runc's log for its error, in bytes.
@@ -23,42 +25,42 @@ const runcLogLimit = 1 << 20
 // masterTime bounds the wait for the terminal, which runc sends before it ends.
 const masterTime = 10 * time.Second
 
-// A runcRun is one call of `runc run --detach`.
-type runcRun struct {
-	cfg    Config
-	spec   *specs.Spec
-	socket *os.File // the init's
+// A runcCall is one call of `runc run --detach` or `runc exec --detach`, which
+// leaves a process of the container to this one.
+type runcCall struct {
+	runc   string // the executable
+	state  string // runc's own directory
+	dir    string // for this call's files
+	reaper *reaper.Reaper
+
+	// command and what is particular to it, such as "run", "--bundle", "/b".
+	command []string
+	// streams are the process's, or nil with a terminal.
+	streams  []*os.File
+	terminal bool
+	// socket and files are the process's from [ctrinit.SocketFD] on, except for
+	// [ctrinit.ExecutableFD].
+	socket *os.File
+	files  []*os.File
 }
 
-func (r *runcRun) path(name string) string { return filepath.Join(r.cfg.Dir, name) }
+func (r *runcCall) path(name string) string { return filepath.Join(r.dir, name) }
 
-// run returns the number of the container's init and, in terminal mode, the
-// terminal's master.
-func (r *runcRun) run(ctx context.Context) (pid int, master *os.File, err error) {
-	bundle := r.path("bundle")
-	if err := os.MkdirAll(bundle, 0o700); err != nil {
-		return 0, nil, fmt.Errorf("make the container's bundle: %w", err)
-	}
-	config, err := json.Marshal(r.spec)
-	if err != nil {
-		return 0, nil, fmt.Errorf("encode the container's configuration: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600); err != nil {
-		return 0, nil, fmt.Errorf("write the container's configuration: %w", err)
-	}
+// run returns the number of the process and, in terminal mode, the terminal's
+// master.
+func (r *runcCall) run(ctx context.Context) (pid int, master *os.File, err error) {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return 0, nil, fmt.Errorf("open the agent's executable, which is the container's init too: %w", err)
 	}
 	defer self.Close()
 
-	args := []string{
-		"runc", "--root", r.path("runc"), "--log", r.path("runc.log"), "--log-format", "json",
-		"run", "--detach", "--bundle", bundle, "--pid-file", r.path("pid"), "--preserve-fds", "2",
-	}
-	streams := []*os.File{r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr}
+	args := []string{"runc", "--root", r.state, "--log", r.path("runc.log"), "--log-format", "json"}
+	args = append(args, r.command...)
+	args = append(args, "--detach", "--pid-file", r.path("pid"), "--preserve-fds", strconv.Itoa(2+len(r.files)))
+	streams := r.streams
 	var console *net.UnixListener
-	if r.spec.Process.Terminal {
+	if r.terminal {
 		console, err = net.ListenUnix("unix", &net.UnixAddr{Name: r.path("console"), Net: "unix"})
 		if err != nil {
 			return 0, nil, fmt.Errorf("listen for the container's terminal: %w", err)
@@ -72,10 +74,10 @@ func (r *runcRun) run(ctx context.Context) (pid int, master *os.File, err error)
 		defer null.Close()
 		streams = []*os.File{null, null, null}
 	}
-	runc, err := r.cfg.Reaper.Start(r.cfg.Runc, append(args, id), &os.ProcAttr{
+	runc, err := r.reaper.Start(r.runc, append(args, id), &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"PATH=/bin"},
-		Files: append(streams, r.socket, self),
+		Files: slices.Concat(streams, []*os.File{r.socket, self}, r.files),
 	})
 	if err != nil {
 		return 0, nil, fmt.Errorf("start runc, which is part of the initrd: %w", err)
@@ -84,7 +86,7 @@ func (r *runcRun) run(ctx context.Context) (pid int, master *os.File, err error)
 	case <-runc.Done():
 	case <-ctx.Done():
 		_ = runc.Signal(unix.SIGKILL)
-		return 0, nil, fmt.Errorf("runc did not start the container in time: %w", ctx.Err())
+		return 0, nil, fmt.Errorf("runc did not start the process in time: %w", context.Cause(ctx))
 	}
 	if status := runc.Status(); status != 0 {
 		return 0, nil, runcError(r.path("runc.log"), status)
@@ -171,7 +173,7 @@ func lastError(log []byte) string {
 			msg = entry.Msg
 		}
 	}
-	for _, prefix := range []string{"runc run failed: ", "runc create failed: ", "unable to start container process: ", "error during container init: "} {
+	for _, prefix := range []string{"runc run failed: ", "runc create failed: ", "exec failed: ", "runc exec failed: ", "unable to start container process: ", "error during container init: "} {
 		msg = strings.TrimPrefix(msg, prefix)
 	}
 	return strings.Join(strings.Fields(msg), " ")

@@ -20,7 +20,7 @@ import (
 // The test's executable is the init, as the agent's is.
 func TestMain(m *testing.M) {
 	if os.Args[0] == Executable {
-		os.Exit(Main())
+		os.Exit(Main(role))
 	}
 	os.Exit(m.Run())
 }
@@ -336,6 +336,43 @@ func TestCannotRun(t *testing.T) {
 func TestNoStart(t *testing.T) {
 	c := start(t, Start{})
 	if r := c.report(); r.Type != Failed || r.Code != 127 {
+		t.Errorf("the init reports %+v", r)
+	}
+}
+
+// role tells what it was given.
+func role(name string, args []string) int {
+	dir, _ := os.Getwd()
+	fmt.Printf("%s %q %q %s\n", name, args, os.Environ(), dir)
+	return 6
+}
+
+func TestRole(t *testing.T) {
+	c := start(t, Start{Role: "tell", Args: []string{"x", "y z"}, Env: []string{"A=b"}, Dir: "/usr", Exec: true})
+	if r, err := ReadReport(c.socket); !errors.Is(err, io.EOF) {
+		t.Errorf("the init reports %+v, %v", r, err)
+	}
+	b, err := io.ReadAll(c.stdout)
+	if want := "tell [\"x\" \"y z\"] [\"A=b\"] /usr\n"; err != nil || string(b) != want {
+		t.Errorf("the role says %q, %v; want %q", b, err, want)
+	}
+	var exit *exec.ExitError
+	if err := c.cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 6 {
+		t.Errorf("the role ended with %v", err)
+	}
+}
+
+func TestPathAndDir(t *testing.T) {
+	c := start(t, Start{Args: []string{"-sh", "-c", "echo $0; pwd"}, Path: "/bin/sh", Env: path, Dir: "/no/such", AnyDir: true, Exec: true})
+	if b, err := io.ReadAll(c.stdout); err != nil || string(b) != "-sh\n/\n" {
+		t.Errorf("the shell says %q, %v", b, err)
+	}
+	c = start(t, Start{Args: []string{"sh"}, Env: path, Dir: "/no/such", Exec: true})
+	if r := c.report(); r.Type != Failed || r.Code != 126 || !strings.Contains(r.Message, "/no/such") {
+		t.Errorf("the init reports %+v", r)
+	}
+	c = start(t, Start{Args: []string{"-sh"}, Path: "/no/such", Env: path, Exec: true})
+	if r := c.report(); r.Type != Failed || r.Code != 127 || !strings.Contains(r.Message, "/no/such") {
 		t.Errorf("the init reports %+v", r)
 	}
 }

@@ -14,6 +14,10 @@
 // container's user inside the container's namespaces, finds the command with
 // the user's rights, and speaks with the agent over one inherited socket. It
 // knows nothing of the guest or the host.
+//
+// Programs that are run beside the command begin with it too, for it to find
+// them with the user's rights: it becomes the program. So do parts of the agent
+// that work in the container with the user's rights, see [Start.Role].
 package ctrinit
 
 import (
@@ -29,6 +33,8 @@ const (
 	// ExecutableFD is the agent's executable. The init is run by
 	// [Executable], so that the container's files need not hold it.
 	ExecutableFD = 4
+	// FilesFD is the first of what else a program beside the command inherits.
+	FilesFD = 5
 )
 
 // Executable is the path by which a container whose first process inherits
@@ -50,6 +56,13 @@ type Request struct {
 type Start struct {
 	Args []string `json:"args"`
 	Env  []string `json:"env"`
+	// Path is the program where it is not Args[0].
+	Path string `json:"path,omitempty"`
+	// Role has the init become a part of the agent in place of a program.
+	Role string `json:"role,omitempty"`
+	// Dir is where to change to first; AnyDir takes / where that fails.
+	Dir    string `json:"dir,omitempty"`
+	AnyDir bool   `json:"anyDir,omitempty"`
 	// Terminal makes standard input the controlling terminal of the command.
 	Terminal bool `json:"terminal,omitempty"`
 	// Exec replaces the init by the command. The end of the socket says that

@@ -3,6 +3,7 @@
 package ctrinit
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -27,20 +28,20 @@ func notExecutable(format string, a ...any) *failure {
 	return &failure{code: 126, message: fmt.Sprintf(format, a...)}
 }
 
-// find looks the command up as execvp(3) does: a name without a slash in env's
+// find looks the command up as execvp(3) does: a name without a slash in its
 // PATH, where a file that may not be executed is passed over.
-func find(args, env []string) (string, *failure) {
-	if len(args) == 0 || args[0] == "" {
+func find(s *Start) (string, *failure) {
+	if len(s.Args) == 0 || s.Args[0] == "" {
 		return "", notFound("the command to run is empty: give one after --, or build the app from an image that has one")
 	}
-	name := args[0]
+	name := cmp.Or(s.Path, s.Args[0])
 	if strings.Contains(name, "/") {
 		if err := executable(name); err != nil {
 			return "", cannotRun(name, name, err)
 		}
 		return name, nil
 	}
-	path := variable(env, "PATH")
+	path := variable(s.Env, "PATH")
 	var denied string
 	for _, dir := range filepath.SplitList(path) {
 		if dir == "" {

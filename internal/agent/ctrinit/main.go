@@ -3,11 +3,13 @@
 package ctrinit
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +18,14 @@ import (
 	"bake/internal/wire"
 )
 
+// Roles runs a part of the agent in the container by its name and returns its
+// exit code. Its environment, working directory and streams are those of the
+// process, and its descriptors begin with [FilesFD].
+type Roles func(role string, args []string) int
+
 // Main is the init. It returns its exit code, which repeats the command's as a
 // shell would; the agent goes by the report.
-func Main() int {
+func Main(roles Roles) int {
 	unix.Close(ExecutableFD)
 	unix.CloseOnExec(SocketFD)
 	socket := os.NewFile(SocketFD, "agent")
@@ -28,7 +35,40 @@ func Main() int {
 	if err := wire.ReadJSON(socket, &req, limit); err != nil || req.Start == nil {
 		return fail(socket, 125, fmt.Sprintf("the container's init got no command from the agent: %v", err))
 	}
+	if failure := changeDir(req.Start); failure != nil {
+		return fail(socket, failure.code, failure.message)
+	}
+	if req.Start.Role != "" {
+		return become(socket, req.Start, roles)
+	}
 	return run(socket, req.Start)
+}
+
+func changeDir(s *Start) *failure {
+	if s.Dir == "" {
+		return nil
+	}
+	err := os.Chdir(s.Dir)
+	if err != nil && s.AnyDir {
+		err = os.Chdir("/")
+	}
+	if err != nil {
+		return notExecutable("the working directory %q cannot be entered: %v", s.Dir, errnoOf(err))
+	}
+	return nil
+}
+
+// become is Start.Exec for a part of the agent.
+func become(socket io.Closer, s *Start, roles Roles) int {
+	os.Clearenv()
+	for _, kv := range s.Env {
+		key, value, _ := strings.Cut(kv, "=")
+		// What execve(2) takes and this does not, nobody can ask for.
+		_ = os.Setenv(key, value)
+	}
+	nameProcess("bake-" + s.Role)
+	socket.Close() // which says that the role runs
+	return roles(s.Role, s.Args)
 }
 
 func fail(socket io.Writer, code int, message string) int {
@@ -38,13 +78,13 @@ func fail(socket io.Writer, code int, message string) int {
 }
 
 func run(socket *os.File, s *Start) int {
-	path, failure := find(s.Args, s.Env)
+	path, failure := find(s)
 	if failure != nil {
 		return fail(socket, failure.code, failure.message)
 	}
 	if s.Exec {
 		err := syscall.Exec(path, s.Args, s.Env)
-		failure := cannotRun(s.Args[0], path, err)
+		failure := cannotRun(cmp.Or(s.Path, s.Args[0]), path, err)
 		return fail(socket, failure.code, failure.message)
 	}
 
@@ -64,7 +104,7 @@ func run(socket *os.File, s *Start) int {
 	children := reaper.New()
 	command, err := children.Start(path, s.Args, attr)
 	if err != nil {
-		failure := cannotRun(s.Args[0], path, err)
+		failure := cannotRun(cmp.Or(s.Path, s.Args[0]), path, err)
 		return fail(socket, failure.code, failure.message)
 	}
 	if err := releaseStreams(); err != nil {

@@ -173,7 +173,12 @@ func (c *Child) Status() unix.WaitStatus {
 
 // Signal sends a signal to the process. It is os.ErrProcessDone if it has
 // ended; it never reaches another process that got its number.
-func (c *Child) Signal(sig unix.Signal) error {
+func (c *Child) Signal(sig unix.Signal) error { return c.signal(c.PID, sig) }
+
+// SignalGroup is Signal to the process group that the process leads.
+func (c *Child) SignalGroup(sig unix.Signal) error { return c.signal(-c.PID, sig) }
+
+func (c *Child) signal(whom int, sig unix.Signal) error {
 	c.reaper.mu.Lock()
 	defer c.reaper.mu.Unlock()
 	select {
@@ -181,7 +186,7 @@ func (c *Child) Signal(sig unix.Signal) error {
 		return os.ErrProcessDone
 	default:
 	}
-	if err := unix.Kill(c.PID, sig); err != nil {
+	if err := unix.Kill(whom, sig); err != nil {
 		return fmt.Errorf("send signal %d to process %d: %w", int(sig), c.PID, err)
 	}
 	return nil

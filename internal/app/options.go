@@ -78,6 +78,20 @@ type Options struct {
 	DryRun bool
 	// NoReboot keeps a finished guest running.
 	NoReboot bool
+	// Detach runs the app in the background, without a terminal and with its
+	// output in a log.
+	Detach bool
+	// Name is what the instance is called; one is made up if it is empty.
+	Name string
+	// Keep leaves the exit code and the log of an ended instance until they are
+	// removed: --rm=false.
+	Keep    bool
+	Restart Restart
+	// Health, if set, changes what the image says of its health check.
+	Health *HealthOptions
+	// NoSSH is a guest without a server that one can log in to.
+	NoSSH bool
+	SSH   SSHOptions
 
 	// fileServer is the program that becomes the file server; empty is this
 	// one.

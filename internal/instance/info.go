@@ -31,6 +31,8 @@ type Info struct {
 	Restart  string `json:"restart"` // the policy, as --restart has it
 	Restarts int    `json:"restarts"`
 	Detached bool   `json:"detached"` // its output goes to its log
+	// Keep: when it has ended, [ListEnded] still has it.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // A Port is published on the host.
@@ -49,4 +51,5 @@ const (
 	StateRunning    State = "running"    // the container's command runs
 	StateStopping   State = "stopping"   // it was asked to end
 	StateRestarting State = "restarting" // it ended, and starts again after a pause
+	StateExited     State = "exited"     // it ended, and is kept: see Ended
 )

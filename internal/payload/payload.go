@@ -3,6 +3,7 @@ package payload
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -24,6 +25,7 @@ type Payload struct {
 	off   int64
 	total int64
 	parts []Part
+	id    [sha256.Size]byte
 }
 
 // Open reads the header of the payload in r[off:off+size], as Find tells them, and one byte at its end: enough
@@ -50,8 +52,12 @@ func Open(r io.ReaderAt, off, size int64) (*Payload, error) {
 	if err := readFull(r, make([]byte, 1), off+total-1); err != nil {
 		return nil, fmt.Errorf("read the end of the payload: %w", err)
 	}
-	return &Payload{r, off, total, parts}, nil
+	return &Payload{r, off, total, parts, sha256.Sum256(header)}, nil
 }
+
+// ID identifies the payload by all that it holds: the SHA-256 of its header,
+// which has the hash of every part, as 64 hexadecimal digits.
+func (p *Payload) ID() string { return hex.EncodeToString(p.id[:]) }
 
 // Offset returns where the payload starts in its carrier, in bytes.
 func (p *Payload) Offset() int64 { return p.off }

@@ -8,27 +8,32 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
 // A RunDir is a private directory, mode 0700, for the sockets of one running
-// process. Its path is short enough for Unix sockets in it: sun_path holds 108
-// bytes on Linux (unix(7)) and 104 on macOS.
+// process. Its path is short enough for Unix sockets in it and in one directory
+// below: sun_path holds 108 bytes on Linux (unix(7)) and 104 on macOS.
 //
 // The process holds an exclusive flock(2) on the directory itself. The kernel
 // drops it when the process dies, however it dies, and [Sweep] removes the
 // directories that nobody holds. systemd-tmpfiles(8) leaves locked directories
 // alone too.
+//
+// Everybody else only ever takes a shared lock, also to remove one: then whoever
+// looks at the same time gets one too, and takes no dead process for a living.
 type RunDir struct {
 	path string
 	dir  *os.File
 }
 
 // maxBase bounds the base directory's path, so that with an identifier (17
-// bytes with its slash) and a socket name of up to 24 bytes it fits sun_path.
-const maxBase = 104 - 1 - 17 - 25
+// bytes with its slash), a directory of two letters and a socket name of up to 24
+// bytes it fits sun_path.
+const maxBase = 104 - 1 - 17 - 3 - 25
 
 // NewRunDir makes a directory in $XDG_RUNTIME_DIR/bake if that is this user's,
 // private and short, else in /tmp/bake-UID.
@@ -64,8 +69,11 @@ func newRunDir(base string) (*RunDir, error) {
 	}
 }
 
-// Path is the directory's absolute path.
+// Path is the directory's absolute path. Its last part is 16 hexadecimal digits.
 func (d *RunDir) Path() string { return d.path }
+
+// ID is the last part of its path, which no other directory has.
+func (d *RunDir) ID() string { return filepath.Base(d.path) }
 
 // Close removes the directory with all that is in it. It may be called again.
 func (d *RunDir) Close() error {
@@ -82,26 +90,28 @@ func (d *RunDir) Close() error {
 // Sweep removes the run directories that killed processes left behind, and
 // says how many. It never removes one whose process lives.
 func Sweep() (int, error) {
-	base, err := runBase()
-	if err != nil {
+	if _, err := runBase(); err != nil {
 		return 0, err
 	}
-	return sweep(base)
+	n := 0
+	var errs []error
+	for _, base := range RunBases() {
+		swept, err := sweep(base)
+		n += swept
+		errs = append(errs, err)
+	}
+	return n, errors.Join(errs...)
 }
 
 func sweep(base string) (int, error) {
-	entries, err := os.ReadDir(base)
+	paths, err := runDirs(base)
 	if err != nil {
 		return 0, fmt.Errorf("look for leftovers of killed processes: %w", err)
 	}
 	n := 0
 	var errs []error
-	for _, e := range entries {
-		if !e.IsDir() || !isRunID(e.Name()) {
-			continue
-		}
-		path := filepath.Join(base, e.Name())
-		dir, err := lockDir(path, unix.LOCK_EX|unix.LOCK_NB)
+	for _, path := range paths {
+		dir, err := lockDir(path, unix.LOCK_SH|unix.LOCK_NB)
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -116,6 +126,65 @@ func sweep(base string) (int, error) {
 		n++
 	}
 	return n, errors.Join(errs...)
+}
+
+// runDirs are the directories in base that have the form of a run directory.
+func runDirs(base string) ([]string, error) {
+	entries, err := os.ReadDir(base)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, e := range entries {
+		if e.IsDir() && isRunID(e.Name()) {
+			paths = append(paths, filepath.Join(base, e.Name()))
+		}
+	}
+	return paths, nil
+}
+
+// LivingRunDirs returns the paths of this user's run directories whose processes
+// live. It makes nothing, and takes some microseconds for each.
+func LivingRunDirs() ([]string, error) {
+	var living []string
+	for _, base := range RunBases() {
+		paths, err := runDirs(base)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look for running processes: %w", err)
+		}
+		for _, path := range paths {
+			if IsLiving(path) {
+				living = append(living, path)
+			}
+		}
+	}
+	return living, nil
+}
+
+// IsLiving says whether the process of the run directory at path lives.
+func IsLiving(path string) bool {
+	dir, err := lockDir(path, unix.LOCK_SH|unix.LOCK_NB)
+	if err == nil {
+		dir.Close()
+	}
+	return errors.Is(err, unix.EWOULDBLOCK)
+}
+
+// LockFile waits for the exclusive flock(2) on the file at path, which is made
+// with mode 0600 if there is none and stays. Closing the file unlocks it.
+func LockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := retry(func() (int, error) { return 0, unix.Flock(int(f.Fd()), unix.LOCK_EX) }); err != nil {
+		f.Close()
+		return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return f, nil
 }
 
 // lockDir opens and locks a directory. The lock counts only while the path
@@ -164,11 +233,31 @@ func runBase() (string, error) {
 			return base, nil
 		}
 	}
-	base := "/tmp/bake-" + strconv.Itoa(uid)
+	base := tmpBase(uid)
 	if err := makePrivate(base, uid); err != nil {
 		return "", fmt.Errorf("no directory for sockets: %w; remove it, or set XDG_RUNTIME_DIR to a directory of yours with mode 0700", err)
 	}
 	return base, nil
+}
+
+func tmpBase(uid int) string { return "/tmp/bake-" + strconv.Itoa(uid) }
+
+// RunBases are the directories, those that exist, in which run directories of
+// this user can be: a service has no XDG_RUNTIME_DIR where its user's login has
+// one.
+func RunBases() []string {
+	uid := os.Getuid()
+	var bases []string
+	for _, parent := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run/user/" + strconv.Itoa(uid)} {
+		base := filepath.Join(parent, "bake")
+		if filepath.IsAbs(parent) && private(parent, uid) == nil && private(base, uid) == nil && !slices.Contains(bases, base) {
+			bases = append(bases, base)
+		}
+	}
+	if base := tmpBase(uid); private(base, uid) == nil {
+		bases = append(bases, base)
+	}
+	return bases
 }
 
 func makePrivate(path string, uid int) error {

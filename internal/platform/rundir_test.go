@@ -92,7 +92,7 @@ func TestRunDirUsesXDGRuntimeDirOnlyIfPrivate(t *testing.T) {
 			if err != nil || st.Mode() != fs.ModeDir|0o700 {
 				t.Errorf("stat: %v %v, want a directory with mode 0700", st, err)
 			}
-			if n := len(d.Path() + "/v.sock_4294967295"); n > 103 {
+			if n := len(d.Path() + "/vm/v.sock_4294967295"); n > 103 {
 				t.Errorf("a socket's path would have %d bytes", n)
 			}
 			if err := d.Close(); err != nil {

@@ -42,6 +42,10 @@ type ExecRequest struct {
 	// User is name or number, with an optional :group, looked up in the
 	// container; empty is that of the container's command.
 	User string `json:"user,omitempty"`
+	// Detach leaves the program running when the session ends, with an end of file
+	// to read and nobody who sees its output. The "exit-status" then tells of its
+	// start: 0, 126 or 127.
+	Detach bool `json:"detach,omitempty"`
 }
 
 // The values of ArchiveRequest.Op.

@@ -23,6 +23,7 @@ type Flags struct {
 	set     *pflag.FlagSet
 	network *Network
 	dns     dnsFlags
+	life    instanceFlags
 
 	cpus                   int
 	memory, ephemeral      string
@@ -74,6 +75,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 	set.StringVar(&f.hypervisor, "hypervisor", def.Hypervisor, "auto, firecracker, virtualization or qemu (`name`)")
 	set.StringVar(&f.stopTimeout, "stop-timeout", "10", "`seconds` that the container has to end after it was asked to")
 	set.StringVar(&f.bootLimit, "boot-timeout", "120", "`seconds` that the guest has to come up")
+	f.life.register(set)
 	set.BoolVarP(&f.tty, "tty", "t", false, "give the container a terminal even if ours is none")
 	set.BoolVar(&f.noTTY, "no-tty", false, "give the container no terminal even if ours is one")
 	return f
@@ -113,6 +115,9 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 		return o, err
 	}
 	if err := f.parseVolumes(&o); err != nil {
+		return o, err
+	}
+	if err := f.life.options(f.set, &o); err != nil {
 		return o, err
 	}
 	if f.set.Changed("wireguard-conf-file") {

@@ -73,6 +73,18 @@ func TestBadOptions(t *testing.T) {
 		"-v ./a:/a:what":                          "what",
 		"--tmpfs=tmp":                             "tmpfs",
 		"--volume-mode=nfs":                       "--volume-mode",
+		"--name=":                                 "--name",
+		"--name=-x":                               "--name",
+		"--restart=never":                         "--restart",
+		"--health-cmd=":                           "--health-cmd",
+		"--health-interval=soon":                  "--health-interval",
+		"--health-timeout=1us":                    "--health-timeout",
+		"--health-start-period=-1s":               "--health-start-period",
+		"--health-retries=-1":                     "--health-retries",
+		"--health-retries=1 --no-healthcheck":     "--no-healthcheck",
+		"--no-ssh --ssh-sock-path=s":              "--no-ssh",
+		"--ssh-sock-path=":                        "--ssh-sock-path",
+		"--ssh-sock-path=s --ssh-script-path=s":   "same file",
 	} {
 		_, f := parse(t, payload.Defaults{}, strings.Fields(arg)...)
 		if _, err := f.Options(nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -192,7 +204,9 @@ func TestArgsRoundTrip(t *testing.T) {
 	given := []string{"--dns=192.0.2.53", "--dns=[2001:db8::53]:5353", "--dns-search=a.example", "--dns-search", "b.example", "--dns-option=ndots:2",
 		"--add-host=db:192.0.2.7", "--add-host=six:2001:db8::7", "--add-host=me:host-gateway",
 
-		"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-v", "./a b:/c:ro,uid=1", "-v=data:/d", "--tmpfs=/t:size=64m,mode=1777", "--volume-mode=virtiofs", "-t", "--boot-args=a b", "--entrypoint="}
+		"--allow-net=[2001:db8::/32]:443/tcp", "--allow-net", "*.example.com", "--deny-net=a:1-2", "--allow-host-loopback", "--disable-hostnet=false", "-P", "-p", "80-81:1-2/udp", "--publish-proxy-protocol", "--cpus=2", "-e", "A=1,2", "--env", "B=x y", "-v", "./a b:/c:ro,uid=1", "-v=data:/d", "--tmpfs=/t:size=64m,mode=1777", "--volume-mode=virtiofs", "-t", "--boot-args=a b", "--entrypoint=",
+		"-d", "--name=web.1", "--rm=false", "--restart=on-failure:3", "--health-cmd=test -e /up || exit 1", "--health-interval=500ms", "--health-retries=2",
+		"--ssh-private-key-path=a b", "--ssh-sock-path", "s", "--no-ssh=false"}
 	fs, f := parse(t, payload.Defaults{}, given...)
 	want, err := f.Options([]string{"c"})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"bake/internal/platform"
 	"bake/internal/wire"
 )
 
@@ -176,12 +177,12 @@ func (t *trackedWriter) Write(p []byte) (int, error) {
 
 // input copies what the app reads until its end, the container's, or ctx's.
 func input(ctx context.Context, w io.Writer, f *os.File) {
-	r, err := newCancelReader(f)
+	r, err := platform.NewCancelReader(f)
 	if err != nil {
 		return
 	}
-	defer r.close()
-	stop := context.AfterFunc(ctx, r.cancel)
+	defer r.Close()
+	stop := context.AfterFunc(ctx, r.Cancel)
 	defer stop()
 	io.Copy(w, r)
 }

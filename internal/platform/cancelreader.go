@@ -1,4 +1,4 @@
-package console
+package platform
 
 import (
 	"fmt"
@@ -9,27 +9,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A cancelReader reads a file that may be a terminal, a pipe, a regular file
+// A CancelReader reads a file that may be a terminal, a pipe, a regular file
 // or /dev/null, and can be told to stop while it waits. os.File cannot: its
 // deadlines need a file in non-blocking mode, and changing the mode of an
 // inherited standard stream changes it for whoever shares it.
-type cancelReader struct {
+type CancelReader struct {
 	fd         int
 	wake       [2]*os.File
 	cancelOnce sync.Once
 }
 
-func newCancelReader(f *os.File) (*cancelReader, error) {
+// NewCancelReader reads f, which stays the caller's to close.
+func NewCancelReader(f *os.File) (*CancelReader, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("prepare to read %s: %w", f.Name(), err)
 	}
-	return &cancelReader{fd: int(f.Fd()), wake: [2]*os.File{r, w}}, nil
+	return &CancelReader{fd: int(f.Fd()), wake: [2]*os.File{r, w}}, nil
 }
 
 // Read waits with poll(2) and reads with read(2). A cancelled reader is at its
 // end.
-func (r *cancelReader) Read(p []byte) (int, error) {
+func (r *CancelReader) Read(p []byte) (int, error) {
 	fds := []unix.PollFd{
 		{Fd: int32(r.fd), Events: unix.POLLIN},
 		{Fd: int32(r.wake[0].Fd()), Events: unix.POLLIN},
@@ -60,13 +61,14 @@ func (r *cancelReader) Read(p []byte) (int, error) {
 	}
 }
 
-// cancel ends a Read that waits, and every later one. It may be called at any
-// time before close, from any goroutine, more than once.
-func (r *cancelReader) cancel() {
+// Cancel ends a Read that waits, and every later one. It may be called at any
+// time before Close, from any goroutine, more than once.
+func (r *CancelReader) Cancel() {
 	r.cancelOnce.Do(func() { r.wake[1].Write([]byte{0}) })
 }
 
-func (r *cancelReader) close() {
+// Close ends a reader of which no Read is under way.
+func (r *CancelReader) Close() {
 	r.wake[0].Close()
 	r.wake[1].Close()
 }

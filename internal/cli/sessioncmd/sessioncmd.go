@@ -1,0 +1,108 @@
+package sessioncmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"bake/internal/app"
+	"bake/internal/instance"
+)
+
+// A Scope is whose instances a command line is about.
+type Scope struct {
+	// App is that app's payload, [instance.Info].App; empty is all apps.
+	App string
+	// Exe is the running program's file, which ssh(1) starts again.
+	Exe string
+}
+
+// Add adds the verbs to parent. A verb that ends without an error sets code to the
+// exit code of what it ran.
+func Add(parent *cobra.Command, scope Scope, stdio app.Stdio, code *int) {
+	v := &verbs{scope: scope, stdio: stdio, code: code}
+	for _, cmd := range []*cobra.Command{v.newSSH(), v.newExec(), v.newSSHConfig(), v.newSSHProxy()} {
+		cmd.Flags().SortFlags = false
+		// What follows the first argument belongs to the container, or to ssh(1).
+		cmd.Flags().SetInterspersed(false)
+		parent.AddCommand(cmd)
+	}
+}
+
+// verbs are what the commands share.
+type verbs struct {
+	scope Scope
+	stdio app.Stdio
+	code  *int
+}
+
+// A target is which instance a verb is about: its name as an argument, --name or
+// --pid, or nothing where there is only one.
+type target struct {
+	name string
+	pid  int
+}
+
+func (t *target) register(cmd *cobra.Command, pid string) {
+	cmd.Flags().IntVarP(&t.pid, "pid", pid, 0, "the instance with this process `ID`")
+	cmd.Flags().StringVar(&t.name, "name", "", "the instance with this `name`, the same as NAME")
+}
+
+// split tells the name of an instance in front of -- from what is behind it. The
+// dash may be left out behind a name.
+func (t *target) split(cmd *cobra.Command, args []string) ([]string, error) {
+	if cmd.ArgsLenAtDash() == 0 || len(args) == 0 {
+		return args, nil
+	}
+	name, rest := args[0], args[1:]
+	switch {
+	case name == "":
+		return nil, errors.New("the name of an instance is empty")
+	case t.name != "" && t.name != name:
+		return nil, fmt.Errorf("%s and --name %s are two instances: give one of them, and put what is not a name after --", name, t.name)
+	case len(rest) > 0 && rest[0] == "--":
+		rest = rest[1:]
+	case len(rest) > 0 && len(rest[0]) > 1 && rest[0][0] == '-':
+		return nil, fmt.Errorf("%s stands behind the instance %s: put the flags of %s before it, and what is for others after --", rest[0], name, cmd.Name())
+	}
+	t.name = name
+	return rest, nil
+}
+
+func (v *verbs) query(t target) instance.Query {
+	return instance.Query{Name: t.name, PID: t.pid, App: v.scope.App}
+}
+
+// catchSignals returns the signals that go to what runs in the container, until
+// stop is called.
+func catchSignals() (c chan os.Signal, stop func()) {
+	c = make(chan os.Signal, 16)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
+		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
+	return c, func() { signal.Stop(c) }
+}
+
+// variable is the value of a variable of our environment, empty without one.
+func (v *verbs) variable(name string) string {
+	value := ""
+	for _, kv := range v.stdio.Environ {
+		if len(kv) > len(name) && kv[len(name)] == '=' && kv[:len(name)] == name {
+			value = kv[len(name)+1:]
+		}
+	}
+	return value
+}
+
+// endedBy is the exit code of a program that a signal ends: 0 for one that ends
+// none.
+func endedBy(sig os.Signal) int {
+	s, ok := sig.(syscall.Signal)
+	if !ok || s == syscall.SIGWINCH {
+		return 0
+	}
+	return 128 + int(s)
+}

@@ -124,6 +124,7 @@ func (a *agent) live() error {
 	}
 	close(started)
 	a.log.verbose("%s: %v", name, time.Since(before).Round(10*time.Microsecond))
+	endSSH := a.serveSSH(c)
 	control := a.control.Load()
 	if err := control.send(wire.GuestMessage{Type: wire.GuestStarted}); err != nil {
 		a.log.always("%v", err)
@@ -133,6 +134,7 @@ func (a *agent) live() error {
 	exit := c.Wait()
 	a.log.verbose("the container ended: %+v", exit)
 	control.setCommand(nil)
+	endSSH()
 	a.closeVolumes()
 	a.streams.Finish(control.output)
 	return control.send(wire.GuestMessage{

@@ -35,7 +35,7 @@ func OpenPipes(ctx context.Context, dial Dial) (_ *Pipes, err error) {
 			p.Close()
 		}
 	}()
-	if p.Stdin, p.stdin, err = pipe(true); err != nil {
+	if p.Stdin, p.stdin, err = Pipe(true); err != nil {
 		return nil, err
 	}
 	if p.stdinConn, err = open(ctx, dial, wire.Stdin); err != nil {
@@ -49,7 +49,7 @@ func OpenPipes(ctx context.Context, dial Dial) (_ *Pipes, err error) {
 		if err != nil {
 			return nil, err
 		}
-		theirs, ours, err := pipe(false)
+		theirs, ours, err := Pipe(false)
 		if err != nil {
 			conn.Close()
 			return nil, err
@@ -60,10 +60,10 @@ func OpenPipes(ctx context.Context, dial Dial) (_ *Pipes, err error) {
 	return p, nil
 }
 
-// pipe makes a pipe of which one end is the container's. That end must block:
+// Pipe makes a pipe of which one end is the container's. That end must block:
 // O_NONBLOCK belongs to the end of the pipe, not to the descriptor, and few
 // programs expect it on their streams.
-func pipe(containerReads bool) (container, agent *os.File, err error) {
+func Pipe(containerReads bool) (container, agent *os.File, err error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, fmt.Errorf("make a pipe for a stream of the container: %w", err)

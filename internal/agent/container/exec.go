@@ -43,12 +43,15 @@ type ExecConfig struct {
 	// User is name or number, with an optional :group, looked up in the
 	// container; empty is that of the container's command.
 	User string
+	// As, unless nil, is who the program runs as, in place of User.
+	As *Account
 	// Terminal gives the program a pseudoterminal of Rows and Cols characters in
 	// place of three streams.
 	Terminal   bool
 	Rows, Cols uint16
-	// SetUp, unless nil, gets the terminal's master before the program runs.
-	SetUp func(master *os.File) error
+	// SetUp, unless nil, gets the terminal's master before the program runs, and
+	// may add to its environment.
+	SetUp func(master *os.File) (env []string, err error)
 	// Stdin, Stdout and Stderr are the program's streams; nil is /dev/null. They
 	// have to block. The caller closes them after Exec.
 	Stdin, Stdout, Stderr *os.File
@@ -88,8 +91,10 @@ func (c *Container) Exec(ctx context.Context, cfg ExecConfig) (*Exec, error) {
 
 func (c *Container) exec(ctx context.Context, cfg ExecConfig) (_ *Exec, err error) {
 	p := c.processFor(cfg)
-	account, err := c.lookup(p)
-	if err != nil {
+	var account Account
+	if cfg.As != nil {
+		account = *cfg.As
+	} else if account, err = c.lookup(p); err != nil {
 		return nil, err
 	}
 	env, err := environment(p, c.cfg.Hostname, account)
@@ -185,9 +190,11 @@ func (e *Exec) start(ctx context.Context, socket *os.File, cfg ExecConfig, s ctr
 	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if cfg.SetUp != nil && e.Terminal != nil {
-		if err := cfg.SetUp(e.Terminal); err != nil {
+		env, err := cfg.SetUp(e.Terminal)
+		if err != nil {
 			return err
 		}
+		s.Env = mergeEnv(s.Env, env)
 	}
 	if err := ctrinit.WriteRequest(socket, ctrinit.Request{Start: &s}); err != nil {
 		return fmt.Errorf("tell the container's init what to run: %w", err)

@@ -50,11 +50,32 @@ func Dial(ctx context.Context, port uint32) (Conn, error) {
 	}
 }
 
-// Listen takes connections of the host to a port of the guest.
+// Listen takes connections of the host, and of nobody else, to a port of the
+// guest: a process of the container could dial the guest itself.
 func Listen(port uint32) (net.Listener, error) {
 	l, err := vsock.Listen(port, nil)
 	if err != nil {
 		return nil, fmt.Errorf("listen on the guest's vsock port %d: %w", port, err)
 	}
-	return l, nil
+	return fromHost{l}, nil
+}
+
+type fromHost struct{ net.Listener }
+
+func (l fromHost) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if isHost(conn.RemoteAddr()) {
+			return conn, nil
+		}
+		conn.Close()
+	}
+}
+
+func isHost(a net.Addr) bool {
+	peer, ok := a.(*vsock.Addr)
+	return ok && peer.ContextID == wire.HostCID
 }

@@ -10,7 +10,7 @@
 //
 // Neither direction looks a name up twice: files are read and made relative to
 // descriptors of their directories, and what is unpacked is confined to its
-// directory by [os.Root]. The package knows nothing of SSH, containers or the rules
+// directory. The package knows nothing of SSH, containers or the rules
 // of where a copy goes.
 package archive
 

@@ -3,7 +3,6 @@ package archive
 import (
 	"archive/tar"
 	"errors"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,12 +13,12 @@ import (
 func (u *unpacker) finish(fd, dir int, base string, hdr *tar.Header) error {
 	if u.owners {
 		if err := unix.Fchown(fd, hdr.Uid, hdr.Gid); err != nil {
-			return &os.PathError{Op: "set the owner of", Path: hdr.Name, Err: err}
+			return failure("set the owner of", hdr.Name, err)
 		}
 	}
 	u.setAttributes(fd, hdr)
 	if err := unix.Fchmod(fd, u.mode(hdr)); err != nil {
-		return &os.PathError{Op: "set the permissions of", Path: hdr.Name, Err: err}
+		return failure("set the permissions of", hdr.Name, err)
 	}
 	return setTimes(dir, base, hdr)
 }
@@ -28,14 +27,14 @@ func (u *unpacker) finish(fd, dir int, base string, hdr *tar.Header) error {
 func (u *unpacker) finishUnopened(dir int, base string, hdr *tar.Header) error {
 	if u.owners {
 		if err := unix.Fchownat(dir, base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return &os.PathError{Op: "set the owner of", Path: hdr.Name, Err: err}
+			return failure("set the owner of", hdr.Name, err)
 		}
 	}
 	if hdr.Typeflag != tar.TypeSymlink {
 		// What this process has just made is no link. Linux before 6.6 cannot
 		// be told not to follow one here.
 		if err := unix.Fchmodat(dir, base, u.mode(hdr), 0); err != nil {
-			return &os.PathError{Op: "set the permissions of", Path: hdr.Name, Err: err}
+			return failure("set the permissions of", hdr.Name, err)
 		}
 	}
 	return setTimes(dir, base, hdr)
@@ -70,7 +69,7 @@ func setTimes(dir int, base string, hdr *tar.Header) error {
 		return nil // a time that this system does not have
 	}
 	if err != nil {
-		return &os.PathError{Op: "set the time of", Path: hdr.Name, Err: err}
+		return failure("set the time of", hdr.Name, err)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ type PackOptions struct {
 
 // Pack writes the file and, if it is a directory, all that is below it as a
 // complete archive. What cannot be read below a directory is left out: the rest is
-// packed, and then there is an error. What is removed meanwhile is not missed.
+// packed, and then there is an [*IncompleteError]. What is removed meanwhile is not missed.
 func Pack(ctx context.Context, w io.Writer, file string, o PackOptions) error {
 	if o.Warn == nil {
 		o.Warn = func(error) {}
@@ -56,14 +56,27 @@ func Pack(ctx context.Context, w io.Writer, file string, o PackOptions) error {
 	if err := p.tw.Close(); err != nil {
 		return fmt.Errorf("write the archive: %w", err)
 	}
-	switch {
-	case p.failed == 1:
-		return fmt.Errorf("all but one file was copied: %w", p.first)
-	case p.failed > 1:
-		return fmt.Errorf("%d files were not copied; the first: %w", p.failed, p.first)
+	if p.failed > 0 {
+		return &IncompleteError{Failed: p.failed, First: p.first}
 	}
 	return nil
 }
+
+// An IncompleteError says that an archive is complete but for files that could not
+// be read.
+type IncompleteError struct {
+	Failed int
+	First  error
+}
+
+func (e *IncompleteError) Error() string {
+	if e.Failed == 1 {
+		return "one file was not copied: " + e.First.Error()
+	}
+	return fmt.Sprintf("%d files were not copied; the first: %v", e.Failed, e.First)
+}
+
+func (e *IncompleteError) Unwrap() error { return e.First }
 
 // A place is a file by its directory's descriptor.
 type place struct {

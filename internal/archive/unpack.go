@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -160,7 +159,7 @@ func (u *unpacker) entry(hdr *tar.Header, body io.Reader) error {
 		return u.regular(dir, base, hdr, body, busy)
 	}
 	if err != nil {
-		return &os.PathError{Op: "make", Path: name, Err: err}
+		return failure("make", name, err)
 	}
 	return u.finishUnopened(dir, base, hdr)
 }
@@ -189,27 +188,13 @@ func (u *unpacker) open(name string) (int, error) {
 	if u.opened != nil && u.openedName == name {
 		return int(u.opened.Fd()), nil
 	}
-	f, err := u.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = u.root.MkdirAll(name, 0o755); err == nil {
-			f, err = u.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
-		}
-	}
+	f, err := u.openDir(name, true)
 	if err != nil {
 		return -1, fmt.Errorf("unpack into %q below %q: %w", name, u.dir, cause(err))
 	}
 	u.forget()
 	u.opened, u.openedName = f, name
 	return int(f.Fd()), nil
-}
-
-// cause is err without the operation and the path.
-func cause(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
 
 // makeDir makes a directory that is its owner's alone until it is left.
@@ -222,7 +207,7 @@ func (u *unpacker) makeDir(dir int, base string, hdr *tar.Header) error {
 		}
 	}
 	if err != nil {
-		return &os.PathError{Op: "make the directory", Path: hdr.Name, Err: err}
+		return failure("make the directory", hdr.Name, err)
 	}
 	u.entered = append(u.entered, hdr)
 	return nil
@@ -243,7 +228,7 @@ func (u *unpacker) leave(name string) error {
 		base := path.Base(hdr.Name)
 		fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return &os.PathError{Op: "finish the directory", Path: hdr.Name, Err: err}
+			return failure("finish the directory", hdr.Name, err)
 		}
 		err = u.finish(fd, dir, base, hdr)
 		unix.Close(fd)
@@ -271,7 +256,7 @@ func (u *unpacker) makeRoom(dir int, base, name string) (busy bool, err error) {
 		}
 	}
 	if err != nil {
-		return false, &os.PathError{Op: "replace", Path: name, Err: err}
+		return false, failure("replace", name, err)
 	}
 	return false, nil
 }
@@ -288,12 +273,12 @@ func (u *unpacker) regular(dir int, base string, hdr *tar.Header, body io.Reader
 	}
 	fd, err := unix.Openat(dir, base, flags, 0o600)
 	if err != nil {
-		return &os.PathError{Op: "make", Path: hdr.Name, Err: err}
+		return failure("make", hdr.Name, err)
 	}
 	f := os.NewFile(uintptr(fd), hdr.Name)
 	defer func() {
 		if e := f.Close(); err == nil && e != nil {
-			err = &os.PathError{Op: "write", Path: hdr.Name, Err: cause(e)}
+			err = failure("write", hdr.Name, cause(e))
 		}
 		if err != nil && !busy {
 			_ = unix.Unlinkat(dir, base, 0)
@@ -352,7 +337,7 @@ func (u *unpacker) link(dir int, base string, hdr *tar.Header) error {
 	if _, ok := u.made[maphash.String(u.seed, target)]; !ok && u.Untrusted {
 		return fmt.Errorf("the archive has %q as a hard link to %q, which is not in it", hdr.Name, target)
 	}
-	above, err := u.root.OpenFile(path.Dir(target), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	above, err := u.openDir(path.Dir(target), false)
 	if err == nil {
 		err = unix.Linkat(int(above.Fd()), path.Base(target), dir, base, 0)
 		above.Close()

@@ -59,7 +59,7 @@ type place struct{ dir, name string }
 
 // placeOf is docker cp's table. src is a directory or not; base is what its archive
 // calls it.
-func placeOf(srcDir bool, base, srcPath string, dst shape) (place, error) {
+func placeOf(srcDir bool, base string, dst shape) (place, error) {
 	clean := path.Clean(dst.path)
 	switch {
 	case dst.exists && dst.dir && base == ".":

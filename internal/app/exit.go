@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -40,4 +41,13 @@ func failf(format string, args ...any) error {
 // have more.
 func Sentence(err error) string {
 	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+}
+
+// Failures is what a command returns that did a part of what it was to do: an
+// error with exit code 1, as docker's commands have it, or nil if nothing failed.
+func Failures(errs []error) error {
+	if err := errors.Join(errs...); err != nil {
+		return &Error{Code: 1, Err: err}
+	}
+	return nil
 }

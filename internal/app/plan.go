@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"strings"
@@ -57,7 +58,7 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 		return nil, err
 	}
 	pl := &plan{
-		ephemeralMiB: first(o.EphemeralDiskMiB, m.Defaults.EphemeralDiskMiB, DefaultEphemeralDiskMiB),
+		ephemeralMiB: cmp.Or(o.EphemeralDiskMiB, m.Defaults.EphemeralDiskMiB, DefaultEphemeralDiskMiB),
 		stopSignal:   m.Process.StopSignal,
 	}
 	if pl.policy, err = networkPolicy(m.Network, o); err != nil {
@@ -68,8 +69,8 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 	}
 	pl.config = hypervisor.Config{
 		Arch:        m.Target.Arch,
-		CPUs:        first(o.CPUs, m.Defaults.CPUs),
-		MemoryMiB:   first(o.MemoryMiB, m.Defaults.MemoryMiB, DefaultMemoryMiB),
+		CPUs:        cmp.Or(o.CPUs, m.Defaults.CPUs),
+		MemoryMiB:   cmp.Or(o.MemoryMiB, m.Defaults.MemoryMiB, DefaultMemoryMiB),
 		CommandLine: commandLine(m.Defaults.BootArgs, o),
 	}
 	if pl.config.CPUs == 0 {
@@ -105,6 +106,7 @@ func newPlan(img *Image, o Options, environ []string, caps hypervisor.Capabiliti
 		Rootfs:    guest,
 		Ephemeral: wire.Ephemeral{Device: ephemeralDevice, Type: "ext4"},
 		Process:   proc,
+		Health:    health(m.Process.Healthcheck, o.Health),
 		Verbose:   o.Verbose,
 		NoReboot:  o.NoReboot,
 	}
@@ -140,14 +142,4 @@ func commandLine(embedded string, o Options) string {
 		args = append(args, "quiet")
 	}
 	return strings.Join(args, " ")
-}
-
-// first returns the first value that is not zero.
-func first(values ...int) int {
-	for _, v := range values {
-		if v != 0 {
-			return v
-		}
-	}
-	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The values of Restart.Mode, as docker-run(1) has them.
@@ -51,4 +52,37 @@ func (r Restart) String() string {
 		return r.Mode + ":" + strconv.Itoa(r.Max)
 	}
 	return r.Mode
+}
+
+// again says whether a container that ended with code is started again, after so
+// many restarts.
+func (r Restart) again(code, restarts int) bool {
+	switch r.Mode {
+	case RestartAlways, RestartUnlessStopped:
+		return true
+	case RestartOnFailure:
+		return code != 0 && (r.Max == 0 || restarts < r.Max)
+	}
+	return false
+}
+
+// The pauses before restarts, as docker-run(1) has them.
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = time.Minute
+	// steady is how long a container must have run for the pauses to begin anew.
+	steady = 10 * time.Second
+)
+
+// A backoff is the pause before the next restart; the zero value is the first.
+type backoff struct{ next time.Duration }
+
+// pause is how long to wait after a container that ran for so long.
+func (b *backoff) pause(ran time.Duration) time.Duration {
+	if ran >= steady || b.next == 0 {
+		b.next = firstPause
+	}
+	d := b.next
+	b.next = min(2*b.next, lastPause)
+	return d
 }

@@ -93,12 +93,22 @@ func (a *agent) say(m wire.GuestMessage) {
 	}
 }
 
+// hear is what the host says next, but for its pings.
 func (a *agent) hear() wire.HostMessage {
-	m, err := wire.ReadHostMessage(a.control)
+	m, err := a.listen()
 	if err != nil {
 		a.t.Errorf("hear the host: %v", err)
 	}
 	return m
+}
+
+func (a *agent) listen() (wire.HostMessage, error) {
+	for {
+		m, err := wire.ReadHostMessage(a.control)
+		if err != nil || m.Type != wire.HostPing {
+			return m, err
+		}
+	}
 }
 
 // output writes to one stream and waits until the host has it.
@@ -168,9 +178,13 @@ func runWatched(t *testing.T, m payload.Manifest, o Options, signals <-chan os.S
 	}
 	driver := &fake.Driver{Guest: func(ctx context.Context, vm *fake.Machine) { guest(ctx, vm, stderr) }}
 	img := testImage(t, m)
-	plan := func() (*plan, error) { return newPlan(img, o, nil, driver.Capabilities(), false) }
+	l := &life{
+		img: img, options: o, driver: driver, signals: signals,
+		plan:  func() (*plan, error) { return newPlan(img, o, nil, driver.Capabilities(), false) },
+		stdio: Stdio{Stdin: stdin, Stdout: stdout.w, Stderr: stderr.w},
+	}
 	var r result
-	r.code, r.err = runPlans(t.Context(), plan, driver, o, Stdio{Stdin: stdin, Stdout: stdout.w, Stderr: stderr.w}, signals)
+	r.code, r.err = l.run(t.Context())
 	r.stdout, r.stderr = stdout.end(), stderr.end()
 	return r
 }
@@ -388,7 +402,7 @@ func TestSecondInterruptEndsTheVM(t *testing.T) {
 		}
 		signals <- syscall.SIGINT
 		// The connection ends with the VM.
-		if m, err := wire.ReadHostMessage(a.control); err == nil {
+		if m, err := a.listen(); err == nil {
 			t.Errorf("the host said %+v", m)
 		}
 	})
@@ -402,14 +416,14 @@ func TestDeadGuestIsKilledAfterTheKill(t *testing.T) {
 		signals <- syscall.SIGTERM
 		a.hear()
 		a.hear()
-		wire.ReadHostMessage(a.control) // until the VM is ended
+		a.listen() // until the VM is ended
 	})
 	r.wantError(t, CodeFailed, "stopped answering")
 }
 
 // A guest that could not start for the moment is booted again, a few times.
 func TestBootsAgain(t *testing.T) {
-	for _, tt := range []struct{ failing, boots, code int }{{1, 2, 7}, {boots, boots, CodeFailed}} {
+	for _, tt := range []struct{ failing, boots, code int }{{1, 2, 7}, {bootsAtOnce, bootsAtOnce, CodeFailed}} {
 		tried := 0
 		r := runGuest(t, payload.Manifest{}, Options{}, func(_ context.Context, m *fake.Machine) {
 			tried++

@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"syscall"
+	"sync"
 	"time"
 
 	"bake/internal/hypervisor"
@@ -20,25 +19,31 @@ const shutdownTimeout = 5 * time.Second
 
 // A supervisor watches one running VM until it ends.
 type supervisor struct {
+	life       *life
 	vm         hypervisor.VM
 	options    Options
 	stopSignal string
 	memoryMiB  int
+	health     *wire.Health // nil if it is not tested
 	control    *control.Control
+	pulse      *pulse
 	tail       *consoleTail
 	term       *terminal // nil in pipe mode
-	stderr     io.Writer
-	signals    <-chan os.Signal
+	stdout     io.Writer // the container's
+	stderr     io.Writer // what bake itself says
 	console    chan error
 	// lost takes why the VM cannot go on without what the host gave it.
 	lost chan error
 
+	reported   bool          // the agent has said something
 	started    bool          // the container's process runs
 	running    chan struct{} // closed when it does
-	asked      os.Signal     // the first signal that asked it to stop
+	done       chan struct{} // closed when the VM is gone
 	interrupts int           // how many SIGINT came
-	// deadline is when the container, or with lastChance the guest, is killed.
+	// deadline is when the container, or with lastChance the guest, is killed;
+	// due is that time.
 	deadline   <-chan time.Time
+	due        time.Time
 	lastChance bool
 }
 
@@ -56,8 +61,13 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 		exit, err := s.vm.Wait()
 		gone <- vmExit{exit, err}
 	}()
+	defer close(s.done)
 	boot := time.NewTimer(s.options.BootTimeout)
 	defer boot.Stop()
+	var pinging sync.WaitGroup
+	defer pinging.Wait()
+	pingCtx, stopPinging := context.WithCancel(ctx)
+	defer stopPinging()
 	events := s.control.Events()
 	for {
 		select {
@@ -65,17 +75,29 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 			if !ok {
 				// The agent is gone; the VM follows, or is made to.
 				events = nil
-				s.lastChance = true
-				s.deadline = time.After(shutdownTimeout)
+				stopPinging()
+				s.killWithin(shutdownTimeout, true)
 				continue
 			}
-			boot.Stop()
+			if boot.Stop(); !s.reported {
+				s.reported = true
+				tick := time.NewTicker(pingInterval)
+				pinging.Go(func() {
+					defer tick.Stop()
+					s.pulse.run(pingCtx, tick.C)
+				})
+			}
 			switch m.Type {
 			case wire.GuestStarted:
 				if !s.started {
 					s.started = true
 					close(s.running)
+					s.life.runs(s.health)
 				}
+			case wire.GuestPong:
+				s.pulse.pong(m)
+			case wire.GuestHealth:
+				s.healthIs(m)
 			case wire.GuestLog:
 				if s.options.Verbose {
 					warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
@@ -83,11 +105,16 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 			case wire.GuestWarning:
 				warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
 			case wire.GuestExit, wire.GuestFailed:
+				stopPinging()
 				return s.finish(ctx, m, gone)
 			}
-		case sig := <-s.signals:
-			if done, code, err := s.signal(ctx, sig, gone); done {
-				return code, err
+		case sig := <-s.life.signals:
+			if done, code := s.signal(sig, gone); done {
+				return code, nil
+			}
+		case o := <-s.life.orders:
+			if done, code := s.obey(o, gone); done {
+				return code, nil
 			}
 		case <-s.deadline:
 			s.deadline = nil
@@ -97,9 +124,8 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 			}
 			// SIGKILL inside; a guest that does not even report that is
 			// killed as a whole.
-			s.send(wire.HostMessage{Type: wire.HostSignal, Signal: "SIGKILL"})
-			s.lastChance = true
-			s.deadline = time.After(shutdownTimeout)
+			s.send(wire.HostMessage{Type: wire.HostSignal, Signal: sigkill})
+			s.killWithin(shutdownTimeout, true)
 		case <-boot.C:
 			s.kill(gone)
 			return 0, failf("the guest did not report within %v of its start; run it with --verbose to see how far it came%s", s.options.BootTimeout, s.hint())
@@ -115,35 +141,13 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 	}
 }
 
-// signal handles one signal to the app. done is true when the run is over.
-func (s *supervisor) signal(ctx context.Context, sig os.Signal, gone <-chan vmExit) (done bool, code int, err error) {
-	if sig == syscall.SIGWINCH {
-		if s.term != nil {
-			rows, cols := s.term.size()
-			s.send(wire.HostMessage{Type: wire.HostResize, Rows: rows, Cols: cols})
-		}
-		return false, 0, nil
+// healthIs takes the guest's word for the container's health.
+func (s *supervisor) healthIs(m wire.GuestMessage) {
+	switch m.Health {
+	case wire.HealthStarting, wire.HealthHealthy, wire.HealthUnhealthy:
+		s.life.healthIs(m.Health)
+		s.verbose("the container is %s: %s", m.Health, printable([]byte(m.Message)))
 	}
-	if sig == syscall.SIGINT {
-		s.interrupts++
-	}
-	if asksToStop(sig) && (!s.started || s.interrupts > 1) {
-		// Nothing runs yet that could end in good order, or the user insists.
-		s.kill(gone)
-		return true, signalCode(sig), nil
-	}
-	name := signalName(sig)
-	if asksToStop(sig) {
-		if s.stopSignal != "" {
-			name = s.stopSignal
-		}
-		if s.asked == nil {
-			s.asked = sig
-			s.deadline = time.After(s.options.StopTimeout)
-		}
-	}
-	s.send(wire.HostMessage{Type: wire.HostSignal, Signal: name})
-	return false, 0, nil
 }
 
 // leaveTerminal gives the terminal back as soon as the container no longer has
@@ -190,7 +194,8 @@ func (s *supervisor) finish(ctx context.Context, m wire.GuestMessage, gone <-cha
 	if s.options.NoReboot {
 		warn(s.stderr, "the container ended with exit code %d and the guest is kept, as BAKE_NO_REBOOT asks; press Ctrl-C to end it", m.Code)
 		select {
-		case <-s.signals:
+		case <-s.life.signals:
+		case <-s.life.orders:
 		case <-gone:
 		case <-ctx.Done():
 		}

@@ -4,29 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"bake/internal/ext4"
 	"bake/internal/platform"
 )
 
-// A workspace is what one run needs on the host's file systems: a private
-// directory for sockets, and the ephemeral disk, which has no name. A killed
-// app leaves the directory, and the next start of any app sweeps it.
+// A workspace is what one boot needs on the host's file systems: a directory for
+// sockets in that of the instance, and the ephemeral disk, which has no name.
 type workspace struct {
-	dir       *platform.RunDir
+	dir       string
 	ephemeral *os.File
 }
 
 // newWorkspace makes both and puts them into pl.
-func newWorkspace(pl *plan) (*workspace, error) {
-	// What others left is no reason not to run.
-	_, _ = platform.Sweep()
-	dir, err := platform.NewRunDir()
-	if err != nil {
-		return nil, err
+func newWorkspace(pl *plan, instance *platform.RunDir) (*workspace, error) {
+	ws := &workspace{dir: filepath.Join(instance.Path(), "vm")}
+	if err := os.Mkdir(ws.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make a directory for the VM's sockets: %w", err)
 	}
-	pl.config.Dir = dir.Path()
-	ws := &workspace{dir: dir}
+	pl.config.Dir = ws.dir
+	var err error
 	if ws.ephemeral, err = ephemeralFile(pl); err != nil {
 		ws.close()
 		return nil, err
@@ -53,5 +51,5 @@ func (w *workspace) close() error {
 	if w.ephemeral != nil {
 		err = w.ephemeral.Close()
 	}
-	return errors.Join(err, w.dir.Close())
+	return errors.Join(err, os.RemoveAll(w.dir))
 }

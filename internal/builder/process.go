@@ -17,6 +17,7 @@ func process(c image.Config, o Options) (payload.Process, error) {
 		StopSignal: c.StopSignal, Labels: c.Labels,
 		UID: o.UID, GID: o.GID,
 		ExposedPorts: exposedPorts(c),
+		Healthcheck:  healthcheck(c),
 	}
 	if o.Entrypoint != nil {
 		// As a Dockerfile's ENTRYPOINT does: another entrypoint has no use for
@@ -59,6 +60,18 @@ func environment(imageEnv, flags []string) ([]string, error) {
 		env = append(env, kv)
 	}
 	return env, nil
+}
+
+// healthcheck is the image's; one without a test of its own says nothing, as it
+// had a parent to take the rest from.
+func healthcheck(c image.Config) *payload.Healthcheck {
+	if c.Healthcheck == nil || len(c.Healthcheck.Test) == 0 {
+		return nil
+	}
+	return &payload.Healthcheck{
+		Test: c.Healthcheck.Test, Interval: c.Healthcheck.Interval, Timeout: c.Healthcheck.Timeout,
+		StartPeriod: c.Healthcheck.StartPeriod, Retries: c.Healthcheck.Retries,
+	}
 }
 
 func exposedPorts(c image.Config) []string {

@@ -4,6 +4,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"bake/internal/image"
 	"bake/internal/payload"
@@ -16,10 +19,12 @@ func TestProcess(t *testing.T) {
 		Entrypoint: []string{"/i"}, Cmd: []string{"c"}, Env: []string{"A=1", "broken", "B=2"}, WorkingDir: "/w",
 		User: "u:g", StopSignal: "SIGQUIT", Labels: map[string]string{"l": "v"},
 		ExposedPorts: map[string]struct{}{"80/tcp": {}, "443/tcp": {}},
+		Healthcheck:  &v1.HealthConfig{Test: []string{"CMD", "true"}, Interval: 1e9, Timeout: 2e9, StartPeriod: 3e9, Retries: 4},
 	}
 	plain := payload.Process{
 		Entrypoint: []string{"/i"}, Cmd: []string{"c"}, Env: []string{"A=1", "B=2"}, Cwd: "/w",
 		User: "u:g", StopSignal: "SIGQUIT", Labels: img.Labels, ExposedPorts: []string{"443/tcp", "80/tcp"},
+		Healthcheck: &payload.Healthcheck{Test: []string{"CMD", "true"}, Interval: time.Second, Timeout: 2 * time.Second, StartPeriod: 3 * time.Second, Retries: 4},
 	}
 	with := func(change func(*payload.Process)) payload.Process {
 		p := plain

@@ -13,6 +13,8 @@ import (
 
 	"bake/internal/app"
 	"bake/internal/builder"
+	"bake/internal/cli/instancecmd"
+	"bake/internal/cli/sessioncmd"
 )
 
 // Env is what the commands use of the process that they run in.
@@ -27,7 +29,8 @@ type Env struct {
 // Main runs one command line and returns the exit code: 0, or 125 when bake
 // failed, as docker-run(1) has it.
 func Main(ctx context.Context, args []string, env Env) int {
-	root := newRoot(env)
+	code := 0
+	root := newRoot(env, &code)
 	root.SetArgs(args[1:])
 	root.SetOut(env.Stdio.Stdout)
 	root.SetErr(env.Stdio.Stderr)
@@ -39,10 +42,15 @@ func Main(ctx context.Context, args []string, env Env) int {
 		}
 		return app.CodeFailed
 	}
-	return 0
+	return code
 }
 
-func newRoot(env Env) *cobra.Command {
+// groupApps is the heading of commands that make apps and look into them.
+const groupApps = "apps"
+
+// newRoot is the command line. code receives the exit code of what ran in a
+// container.
+func newRoot(env Env, code *int) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "bake",
 		Short: "Turn a container image into one executable that runs it in a microVM",
@@ -58,11 +66,15 @@ func newRoot(env Env) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())
 	})
-	root.AddCommand(
-		newBuild(env), newRun(env),
-		newInspect(env), newVerify(), newExtract(),
-		newVolume(), newKernel(env), newInitrd(), newVersion(env),
-	)
+	root.AddGroup(&cobra.Group{ID: groupApps, Title: "Apps:"})
+	for _, cmd := range []*cobra.Command{newBuild(env), newRun(env), newInspect(env), newVerify(), newExtract()} {
+		cmd.GroupID = groupApps
+		root.AddCommand(cmd)
+	}
+	scope := instancecmd.Scope{Exe: env.Exe}
+	instancecmd.Add(root, scope)
+	sessioncmd.Add(root, scope, env.Stdio, code)
+	root.AddCommand(newVolume(), newKernel(env), newInitrd(), newVersion(env))
 	return root
 }
 

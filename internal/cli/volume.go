@@ -132,7 +132,7 @@ func newVolumeInspect() *cobra.Command {
 			if err := volume.PrintJSON(cmd.OutOrStdout(), list); err != nil {
 				return err
 			}
-			return someFailed(failed)
+			return app.Failures(failed)
 		},
 	}
 }
@@ -160,16 +160,7 @@ func newVolumeRm() *cobra.Command {
 				return err
 			}
 		}
-		return someFailed(failed)
+		return app.Failures(failed)
 	}
 	return cmd
-}
-
-// someFailed is 1 for a command that did a part of what it was to do, as
-// docker's exit code is. What went wrong is one line.
-func someFailed(failed []error) error {
-	if len(failed) == 0 {
-		return nil
-	}
-	return &app.Error{Code: 1, Err: errors.Join(failed...)}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // Options of Open. The zero value is usable.
@@ -84,6 +85,7 @@ type Config struct {
 	StopSignal   string
 	Labels       map[string]string
 	Volumes      map[string]struct{} // paths
+	Healthcheck  *v1.HealthConfig    // Docker's alone; nil if the image has none
 }
 
 // Ready is a filesystem image to be used as it is.

@@ -114,6 +114,7 @@ func (i *Image) setConfig(c *v1.ConfigFile, arch string) error {
 		StopSignal:   c.Config.StopSignal,
 		Labels:       c.Config.Labels,
 		Volumes:      c.Config.Volumes,
+		Healthcheck:  c.Config.Healthcheck,
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // testManifest is a valid manifest with something in most fields.
@@ -30,7 +31,8 @@ func testManifest() *Manifest {
 			Entrypoint: []string{"/entry", "<&>"}, Cmd: []string{"redis-server"}, Args: []string{"--port", "1"},
 			Env: []string{"PATH=/bin", "EMPTY="}, Cwd: "/data", User: "redis:redis", UID: &uid,
 			StopSignal: "SIGRTMIN+3", ExposedPorts: []string{"6379/tcp", "80", "8000-8010/udp"},
-			Labels: map[string]string{"b": "2", "a": "1"},
+			Labels:      map[string]string{"b": "2", "a": "1"},
+			Healthcheck: &Healthcheck{Test: []string{"CMD-SHELL", "true"}, Interval: time.Second, StartInterval: time.Millisecond, Retries: 3},
 		},
 		Kernel:   Kernel{Version: "6.12.1", Source: "linux-source-6.12", Arch: "amd64", SHA256: strings.Repeat("cd", 32), Modules: true},
 		VMM:      VMM{Kind: "qemu", Version: "7.2", Entry: "bin/qemu-system-x86_64"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // Names of the parts of an app. Others are allowed; nothing here depends on what a part holds but the manifest.
@@ -19,13 +20,14 @@ const (
 
 const (
 	// ManifestVersion is the version that this program writes. It reads every version since the first.
-	ManifestVersion = 2
+	ManifestVersion = 3
 	// MaxManifestSize is the longest manifest, in bytes.
 	MaxManifestSize = 1 << 20
 )
 
 // A Manifest says what an app is made of and how it runs. Its JSON form is the part PartManifest. Every string
-// and list is bounded by Validate. A field that is added later comes with a new version: Network came with 2.
+// and list is bounded by Validate. A field that is added later comes with a new version: Network came with 2,
+// Healthcheck with 3.
 type Manifest struct {
 	Version     int      `json:"version"`               // 1 to ManifestVersion
 	BakeVersion string   `json:"bakeVersion,omitempty"` // of the program that built the app
@@ -72,6 +74,25 @@ type Process struct {
 	StopSignal   string            `json:"stopSignal,omitempty"`   // SIGTERM, or a number
 	ExposedPorts []string          `json:"exposedPorts,omitempty"` // 6379/tcp
 	Labels       map[string]string `json:"labels,omitempty"`
+	Healthcheck  *Healthcheck      `json:"healthcheck,omitempty"`
+}
+
+// The first words of Healthcheck.Test.
+const (
+	HealthNone    = "NONE"      // nothing is tested
+	HealthCommand = "CMD"       // then a program and its arguments
+	HealthShell   = "CMD-SHELL" // then one line for /bin/sh
+)
+
+// Healthcheck is the image's test of whether the container does its work, which Docker's image configuration has
+// under that name and the OCI's does not. Times are in nanoseconds; what is zero is not said.
+type Healthcheck struct {
+	Test          []string      `json:"test,omitempty"`
+	Interval      time.Duration `json:"interval,omitempty"`      // between two tests
+	Timeout       time.Duration `json:"timeout,omitempty"`       // of one test
+	StartPeriod   time.Duration `json:"startPeriod,omitempty"`   // in which no failure counts
+	StartInterval time.Duration `json:"startInterval,omitempty"` // between two tests in that
+	Retries       int           `json:"retries,omitempty"`       // failures in a row that count
 }
 
 // Kernel describes the parts PartKernel and PartInitrd.

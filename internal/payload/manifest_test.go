@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -56,6 +57,42 @@ func TestFirstManifestVersion(t *testing.T) {
 	wantError(t, err, "network is in version 1")
 }
 
+// Nor do those that were built before there was a test of health have one.
+func TestSecondManifestVersion(t *testing.T) {
+	_, err := DecodeManifest([]byte(`{"version":2,"target":{"os":"linux","arch":"arm64"},"rootfs":{"type":"ext4"},"process":{"healthcheck":{}}}`))
+	wantError(t, err, "healthcheck is in version 2")
+}
+
+func TestHealthcheck(t *testing.T) {
+	for name, tt := range map[string]struct {
+		h    Healthcheck
+		want string // of the error; empty is none
+	}{
+		"nothing":        {Healthcheck{}, ""},
+		"none":           {Healthcheck{Test: []string{"NONE"}}, ""},
+		"a program":      {Healthcheck{Test: []string{"CMD", "a", "b", "c"}, Timeout: time.Hour}, ""},
+		"a line":         {Healthcheck{Test: []string{"CMD-SHELL", "a | b"}}, ""},
+		"no program":     {Healthcheck{Test: []string{"CMD"}}, "no test"},
+		"no line":        {Healthcheck{Test: []string{"CMD-SHELL"}}, "no test"},
+		"two lines":      {Healthcheck{Test: []string{"CMD-SHELL", "a", "b"}}, "no test"},
+		"another word":   {Healthcheck{Test: []string{"curl", "x"}}, `begins with "curl"`},
+		"a NUL byte":     {Healthcheck{Test: []string{"CMD", "a\x00"}}, "NUL"},
+		"before it was":  {Healthcheck{Interval: -time.Second}, "healthcheck.interval"},
+		"all too often":  {Healthcheck{StartInterval: time.Microsecond}, "healthcheck.startInterval"},
+		"failing upward": {Healthcheck{Retries: -1}, "healthcheck.retries"},
+	} {
+		m := testManifest()
+		m.Process.Healthcheck = &tt.h
+		err := m.Validate()
+		if tt.want == "" && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if tt.want != "" {
+			wantError(t, err, tt.want)
+		}
+	}
+}
+
 func TestManifestRefuses(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
 	for _, test := range []struct {
@@ -97,8 +134,8 @@ func TestManifestRefuses(t *testing.T) {
 		{"network rule", func(m *Manifest) { m.Network.Allow = []string{"a", long(1025)} }, "network.allow[1] is 1025"},
 		{"empty network rule", func(m *Manifest) { m.Network.Deny = []string{""} }, "network.deny[0] is empty"},
 		{"network rules", func(m *Manifest) { m.Network.Deny = make([]string, 1025) }, "network.deny has 1025"},
-		{"network before its version", func(m *Manifest) { m.Version = 1 }, "network is in version 1"},
-		{"version 3", func(m *Manifest) { m.Version = 3 }, "version is 3"},
+		{"network before its version", func(m *Manifest) { m.Version, m.Process.Healthcheck = 1, nil }, "network is in version 1"},
+		{"version 4", func(m *Manifest) { m.Version = 4 }, "version is 4"},
 		{"too long in all", func(m *Manifest) {
 			for range 20 {
 				m.Process.Cmd = append(m.Process.Cmd, long(100<<10))
@@ -138,7 +175,7 @@ func TestManifestRefuses(t *testing.T) {
 			wantError(t, err, test.want)
 		})
 	}
-	if _, err := DecodeManifest([]byte(`{"version":3,"anything":["new"]}`)); !errors.Is(err, ErrNewer) {
+	if _, err := DecodeManifest([]byte(`{"version":4,"anything":["new"]}`)); !errors.Is(err, ErrNewer) {
 		t.Errorf("%v is not ErrNewer", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -48,6 +49,7 @@ func (m *Manifest) Validate() error {
 		list("image.layers", m.Image.Layers, maxLayers, func(field, s string) error { return match(field, s, digestForm) }),
 		oneOf("rootfs.type", m.Rootfs.Type, "erofs", "squashfs", "ext4"),
 		m.Process.validate(),
+		m.Process.Healthcheck.validate(m.Version),
 		text("kernel.version", m.Kernel.Version, maxWord),
 		text("kernel.source", m.Kernel.Source, maxText),
 		oneOf("kernel.arch", m.Kernel.Arch, "", "amd64", "arm64"),
@@ -96,6 +98,33 @@ func (p *Process) validate() error {
 		text("process.user", p.User, maxWord),
 		optional("process.stopSignal", p.StopSignal, signalForm),
 		list("process.exposedPorts", p.ExposedPorts, maxPorts, func(field, s string) error { return match(field, s, portForm) }),
+	)
+}
+
+func (h *Healthcheck) validate(version int) error {
+	if h == nil {
+		return nil
+	}
+	if version < 3 {
+		return fmt.Errorf("process.healthcheck is in version %d, which has none", version)
+	}
+	words := map[string]int{HealthNone: 1, HealthShell: 2, HealthCommand: len(h.Test)}
+	if n := len(h.Test); n > 0 && (words[h.Test[0]] != n || h.Test[0] == HealthCommand && n < 2) {
+		return fmt.Errorf("process.healthcheck.test begins with %.80q and has %d words, which is no test", h.Test[0], n)
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"interval", h.Interval}, {"timeout", h.Timeout}, {"startPeriod", h.StartPeriod}, {"startInterval", h.StartInterval},
+	} {
+		if d.value < 0 || d.value > 0 && d.value < time.Millisecond {
+			return fmt.Errorf("process.healthcheck.%s is %v, not 0 or at least 1ms", d.field, d.value)
+		}
+	}
+	return errors.Join(
+		list("process.healthcheck.test", h.Test, maxArgs, func(field, s string) error { return text(field, s, maxArg) }),
+		within("process.healthcheck.retries", h.Retries, 1<<20),
 	)
 }
 

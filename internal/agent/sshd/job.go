@@ -26,6 +26,8 @@ type job struct {
 	// behind holds its output open, as sshd(8) has it. Otherwise it ends with the
 	// program, as docker-exec(1) does.
 	lingers bool
+	// detached says that it goes on when the session ends, which is at once.
+	detached bool
 }
 
 // jobFor says what a request asks to run.
@@ -82,6 +84,9 @@ func (s *session) execJob(payload []byte) (job, error) {
 	cfg.Env = append(cfg.Env, s.sessionEnv()...)
 	cfg.Env = append(cfg.Env, s.env...)
 	cfg.Env = append(cfg.Env, r.Env...)
+	if r.Detach {
+		return job{ExecConfig: cfg, detached: true}, nil
+	}
 	return job{ExecConfig: s.withTerminal(cfg)}, nil
 }
 

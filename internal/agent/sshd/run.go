@@ -22,11 +22,25 @@ const bufferSize = 32 << 10
 // run runs the session's program and returns when all is told of it, or when
 // the client is gone and the program has been hung up.
 func (s *session) run(j job) {
-	if j.Terminal {
+	switch {
+	case j.detached:
+		s.runDetached(j)
+	case j.Terminal:
 		s.runTerminal(j)
-	} else {
+	default:
 		s.runPipes(j)
 	}
+}
+
+// runDetached starts a program that nobody waits for, and tells that it runs.
+func (s *session) runDetached(j job) {
+	p, _, err := s.conn.Container.Exec(s.ctx, j.ExecConfig)
+	if err != nil {
+		s.tellFailure(err)
+		return
+	}
+	go p.Wait() // ends with the program
+	s.tellCode(0)
 }
 
 // runTerminal runs a program on a pseudoterminal.

@@ -14,7 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"bake/internal/app"
+	"bake/internal/cli/instancecmd"
 	"bake/internal/cli/runflags"
+	"bake/internal/cli/sessioncmd"
 	"bake/internal/payload"
 )
 
@@ -60,11 +62,12 @@ func Main(ctx context.Context, args []string, stdio app.Stdio) int {
 	return code
 }
 
-// command is the app's only command; code receives the container's exit code.
-func command(name string, img *app.Image, stdio app.Stdio, code *int) *cobra.Command {
-	name = filepath.Base(name)
+// command is the app's command line: it runs the container, and the verbs are its
+// subcommands. code receives the container's exit code.
+func command(exe string, img *app.Image, stdio app.Stdio, code *int) *cobra.Command {
+	name := filepath.Base(exe)
 	cmd := &cobra.Command{
-		Use:   name + " [flags] [-- COMMAND [ARG...]]",
+		Use:   name + " [flags] [-- COMMAND [ARG...]]\n  " + name + " VERB",
 		Short: "Run " + title(img.Manifest) + " in a microVM",
 		Long: "Run " + title(img.Manifest) + " in a microVM.\n\n" +
 			"Everything after -- goes to the container. Variables of the environment that begin with\n" +
@@ -74,22 +77,25 @@ func command(name string, img *app.Image, stdio app.Stdio, code *int) *cobra.Com
 		// A mistake in the flags is one sentence, not a page.
 		SilenceUsage: true, SilenceErrors: true,
 		DisableFlagsInUseLine: true,
-		CompletionOptions:     cobra.CompletionOptions{DisableDefaultCmd: true},
+		// It is one of the verbs, but not one that everybody needs to read of.
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	cmd.SetUsageTemplate(usageTemplate)
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.Flags().SortFlags = false
 	// So that a command without -- before it is told from a mistake in the flags.
 	cmd.Flags().SetInterspersed(false)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return fmt.Errorf("%w; %s --help lists the flags", err, name)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())
 	})
 	flags := runflags.Register(cmd.Flags(), img.Manifest.Defaults)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {
-			return fmt.Errorf("%q is not a flag: put the container's command after --, as in %s -- %s", args[0], name, strings.Join(args, " "))
+			return fmt.Errorf("%q is not a flag: put the container's command after --, as in %s -- %s%s", args[0], name, strings.Join(args, " "), maybe(cmd, args[0]))
 		}
 		return nil
 	}
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o, err := flags.Options(args)
 		if err != nil {
@@ -98,7 +104,19 @@ func command(name string, img *app.Image, stdio app.Stdio, code *int) *cobra.Com
 		*code, err = app.Run(cmd.Context(), img, o, stdio)
 		return err
 	}
+	scope := instancecmd.Scope{App: img.File.ID(), Exe: exe}
+	instancecmd.Add(cmd, scope)
+	sessioncmd.Add(cmd, scope, stdio, code)
 	return cmd
+}
+
+// maybe is the verb that was meant by word, as the end of a sentence.
+func maybe(cmd *cobra.Command, word string) string {
+	near := cmd.SuggestionsFor(word)
+	if len(near) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; or was it the verb %s that you meant?", strings.Join(near, " or "))
 }
 
 // title is what the app calls itself.

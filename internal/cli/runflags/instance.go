@@ -3,12 +3,12 @@ package runflags
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"bake/internal/app"
+	"bake/internal/instance"
 )
 
 // instanceFlags are what a run is called, how it is kept alive and who may log
@@ -54,15 +54,14 @@ func (f *instanceFlags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.ssh.ScriptPath, sshScriptFlag, os.Getenv(sshScriptEnv), "`file` to write a script to that logs in by SSH [$"+sshScriptEnv+"]")
 }
 
-// nameForm is docker's, bounded as a host name's label is.
-var nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
-
 // options adds the flags' values to o. The error is about the flag that cannot
 // be so.
 func (f *instanceFlags) options(set *pflag.FlagSet, o *app.Options) (err error) {
 	o.Detach, o.Keep, o.Name, o.NoSSH = f.detach, !f.rm, f.name, f.noSSH
-	if set.Changed("name") && !nameForm.MatchString(f.name) {
-		return fmt.Errorf("--name %q is no name: give 1 to 63 letters, digits and _ . -, of which the first is a letter or a digit", f.name)
+	if set.Changed("name") {
+		if err := instance.CheckName(f.name); err != nil {
+			return fmt.Errorf("--name: %w", err)
+		}
 	}
 	if o.Restart, err = app.ParseRestart(f.restart); err != nil {
 		return err
@@ -110,7 +109,7 @@ func (f *instanceFlags) health(set *pflag.FlagSet) (*app.HealthOptions, error) {
 			continue
 		}
 		var err error
-		if *d.to, err = seconds(d.value); err != nil {
+		if *d.to, err = Seconds(d.value); err != nil {
 			return nil, fmt.Errorf("--%s: %w", d.flag, err)
 		}
 		if *d.to != 0 && *d.to < time.Millisecond {

@@ -98,10 +98,10 @@ func (f *Flags) Options(args []string) (app.Options, error) {
 	if o.EphemeralDiskMiB, err = app.ParseMiB(f.ephemeral); err != nil {
 		return o, fmt.Errorf("--ephemeral-disk-size: %w", err)
 	}
-	if o.StopTimeout, err = seconds(f.stopTimeout); err != nil {
+	if o.StopTimeout, err = Seconds(f.stopTimeout); err != nil {
 		return o, fmt.Errorf("--stop-timeout: %w", err)
 	}
-	if o.BootTimeout, err = seconds(f.bootLimit); err != nil {
+	if o.BootTimeout, err = Seconds(f.bootLimit); err != nil {
 		return o, fmt.Errorf("--boot-timeout: %w", err)
 	}
 	if o.Network, err = f.network.Rules(); err != nil {
@@ -211,8 +211,8 @@ func Args(set *pflag.FlagSet, without ...string) []string {
 	return args
 }
 
-// seconds reads a number of seconds, or a duration with its unit.
-func seconds(s string) (time.Duration, error) {
+// Seconds reads a number of seconds, or a duration with its unit.
+func Seconds(s string) (time.Duration, error) {
 	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
 		return time.Duration(n) * time.Second, nil
 	}

@@ -27,7 +27,7 @@ func (v *verbs) newSSHConfig() *cobra.Command {
 			"  ssh-config >cfg && rsync -e 'ssh -F cfg' -a src/ NAME:/srv",
 		DisableFlagsInUseLine: true,
 	}
-	t.register(cmd, "p")
+	t.register(cmd, v.scope)
 	cmd.Flags().StringVar(&host, "host", "", "what to call it (`alias`; default: the instance's name)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		rest, err := t.split(cmd, args)
@@ -44,7 +44,11 @@ func (v *verbs) newSSHConfig() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		settings, err := ssh.NewLogin(v.scope.Exe, i.Name, stableDir(i)).Settings()
+		login, err := newLogin(i.Name, stableDir(i))
+		if err != nil {
+			return err
+		}
+		settings, err := login.Settings()
 		if err != nil {
 			return err
 		}

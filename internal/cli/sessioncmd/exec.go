@@ -35,7 +35,7 @@ func (v *verbs) newExec() *cobra.Command {
 	fs.StringVarP(&user, "user", "u", "", "`user` in the container, by name or number: USER[:GROUP]")
 	fs.StringVarP(&workdir, "workdir", "w", "", "working `directory` in the container")
 	fs.StringArrayVarP(&env, "env", "e", nil, "set `KEY=VALUE` for the program, or pass our KEY (repeatable)")
-	t.register(cmd, "p")
+	t.register(cmd, v.scope)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		args, err := t.split(cmd, args)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -75,6 +76,8 @@ func join(in, out *os.File, conn net.Conn) error {
 		io.Copy(guest, r)
 		guest.CloseWrite()
 	})
-	_, err = io.Copy(out, guest)
+	if _, err = io.Copy(out, guest); errors.Is(err, syscall.EPIPE) {
+		return nil // ssh(1) is done
+	}
 	return err
 }

@@ -10,32 +10,27 @@ import (
 	"github.com/spf13/cobra"
 
 	"bake/internal/app"
+	"bake/internal/cli/instancecmd"
 	"bake/internal/instance"
 )
 
-// A Scope is whose instances a command line is about.
-type Scope struct {
-	// App is that app's payload, [instance.Info].App; empty is all apps.
-	App string
-	// Exe is the running program's file, which ssh(1) starts again.
-	Exe string
-}
-
 // Add adds the verbs to parent. A verb that ends without an error sets code to the
 // exit code of what it ran.
-func Add(parent *cobra.Command, scope Scope, stdio app.Stdio, code *int) {
+func Add(parent *cobra.Command, scope instancecmd.Scope, stdio app.Stdio, code *int) {
+	instancecmd.AddGroup(parent)
 	v := &verbs{scope: scope, stdio: stdio, code: code}
 	for _, cmd := range []*cobra.Command{v.newSSH(), v.newExec(), v.newSSHConfig(), v.newSSHProxy()} {
 		cmd.Flags().SortFlags = false
 		// What follows the first argument belongs to the container, or to ssh(1).
 		cmd.Flags().SetInterspersed(false)
+		cmd.GroupID = instancecmd.Group
 		parent.AddCommand(cmd)
 	}
 }
 
 // verbs are what the commands share.
 type verbs struct {
-	scope Scope
+	scope instancecmd.Scope
 	stdio app.Stdio
 	code  *int
 }
@@ -47,9 +42,17 @@ type target struct {
 	pid  int
 }
 
-func (t *target) register(cmd *cobra.Command, pid string) {
-	cmd.Flags().IntVarP(&t.pid, "pid", pid, 0, "the instance with this process `ID`")
+func (t *target) register(cmd *cobra.Command, scope instancecmd.Scope) {
+	cmd.Flags().IntVarP(&t.pid, "pid", "p", 0, "the instance with this process `ID`")
 	cmd.Flags().StringVar(&t.name, "name", "", "the instance with this `name`, the same as NAME")
+	names := instancecmd.CompleteNames(scope)
+	cmd.RegisterFlagCompletionFunc("name", names)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return names(cmd, args, word)
+	}
 }
 
 // split tells the name of an instance in front of -- from what is behind it. The

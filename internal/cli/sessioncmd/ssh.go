@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -28,7 +29,7 @@ func (v *verbs) newSSH() *cobra.Command {
 		Example:               "  ssh\n  ssh -- -L 8080:localhost:80 uptime\n  ssh -- -l nobody -t top",
 		DisableFlagsInUseLine: true,
 	}
-	t.register(cmd, "p")
+	t.register(cmd, v.scope)
 	cmd.Flags().BoolVar(&builtin, "builtin", false, "use bake's own client even if there is ssh(1)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		args, err := t.split(cmd, args)
@@ -59,7 +60,10 @@ func (v *verbs) newSSH() *cobra.Command {
 // execSSH becomes ssh(1), so that terminal, signals and exit code are its own. The
 // user's options come first: of most settings ssh(1) takes the first.
 func (v *verbs) execSSH(ctx context.Context, program string, i instance.Instance, options []sshOption, command []string) error {
-	login := ssh.NewLogin(v.scope.Exe, i.ID, i.Dir)
+	login, err := newLogin(i.ID, i.Dir)
+	if err != nil {
+		return err
+	}
 	settings, err := login.Settings()
 	if err != nil {
 		return err
@@ -81,6 +85,15 @@ func (v *verbs) execSSH(ctx context.Context, program string, i instance.Instance
 		return fmt.Errorf("run %s: %w", program, err)
 	}
 	return nil
+}
+
+// newLogin is the way to an instance through this very program.
+func newLogin(name, dir string) (ssh.Login, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return ssh.Login{}, fmt.Errorf("find the running program, which ssh(1) is to start: %w", err)
+	}
+	return ssh.NewLogin(exe, name, dir), nil
 }
 
 // forwardedAgent has ssh(1) forward the user's own agent, if it is to forward one.

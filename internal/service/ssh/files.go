@@ -29,7 +29,11 @@ type File struct {
 // Remove removes the file, unless something else is there by now.
 func (f *File) Remove() error {
 	now, err := os.Lstat(f.path)
-	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(now, f.made) {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	// The number of an inode is used again.
+	if err == nil && !(os.SameFile(now, f.made) && now.ModTime().Equal(f.made.ModTime())) {
 		return nil
 	}
 	if err == nil {

@@ -11,11 +11,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bake/internal/app"
 	"bake/internal/copy"
 	"bake/internal/platform"
 	"bake/internal/sshclient"
 	"bake/internal/wire"
 )
+
+// codeNotCopied is docker-cp(1)'s exit code of a copy that failed.
+const codeNotCopied = 1
 
 func (v *verbs) newCp() *cobra.Command {
 	var (
@@ -74,7 +78,10 @@ func (v *verbs) newCp() *cobra.Command {
 			defer p.end()
 			o.Copied = p.add
 		}
-		return v.copy(ctx, remote, src.Path, dst.Path, dst.Remote, o)
+		if err := v.copy(ctx, remote, src.Path, dst.Path, dst.Remote, o); err != nil {
+			return &app.Error{Code: codeNotCopied, Err: err}
+		}
+		return nil
 	}
 	return cmd
 }

@@ -181,8 +181,8 @@ func (s *server) copyData(d *decoder) error {
 	return nil
 }
 
-// accountNames answers with the names of users and groups, empty where there is
-// none.
+// accountNames answers with the names of users and groups, or their numbers where
+// they have none.
 func (s *server) accountNames(id uint32, d *decoder) error {
 	users, groups := decoder{b: d.bytes()}, decoder{b: d.bytes()}
 	if d.short {

@@ -125,6 +125,12 @@ bench: deps-test deps-bench build initrd kernel-any
 	$(call say,benchmarks: figures of a busy machine are not worth much)
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) run ./test/bench $(BENCH)
 
+## soak: fsx and fio --verify on each kind of volume, SOAK rounds of each (60: a quarter of an hour a kind without KVM)
+SOAK ?= 60
+.PHONY: soak
+soak: deps-test build initrd kernel-any
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; scripts/soak.sh $(SOAK)
+
 ## fuzz-short: each fuzz target for FUZZTIME (10s)
 FUZZTIME ?= 10s
 .PHONY: fuzz-short

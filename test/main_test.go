@@ -48,6 +48,7 @@
 package test
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"net"
@@ -138,7 +139,7 @@ func (l *lab) collect() error {
 			return fmt.Errorf("the tests need %s in %s: run `make build initrd` first, or say in BAKE_TEST_BIN where it is (%w)", name, from, err)
 		}
 	}
-	for _, name := range []string{"probe", "world", "posix", "attack"} {
+	for _, name := range []string{"probe", "world", "posix", "attack", "storm"} {
 		if err := buildProgram(name, filepath.Join(l.bin, name)); err != nil {
 			return err
 		}
@@ -207,6 +208,8 @@ func (l *lab) setup(env *testscript.Env) error {
 	env.Setenv("BAKE_BUILD_KERNEL", l.kernel)
 	env.Setenv("BAKE_QEMU_ACCEL", accel())
 	env.Setenv("TERM", "xterm-256color")
+	env.Setenv("STORM_KILLS", cmp.Or(os.Getenv("BAKE_TEST_STORM_KILLS"), "21"))
+	env.Setenv("STORM_INSTANCES", cmp.Or(os.Getenv("BAKE_TEST_STORM_INSTANCES"), "16"))
 	// What scripts name.
 	env.Setenv("REGISTRY", l.registry.addr)
 	env.Setenv("BIN", l.bin)

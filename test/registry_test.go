@@ -90,8 +90,8 @@ func (r *registry) push() error {
 }
 
 // buildProgram compiles a program of the tests: probe, which runs in
-// containers, world, which is around them, or posix and attack, which are in
-// volumes.
+// containers, world, which is around them, posix and attack, which are in volumes,
+// or storm, which starts apps.
 func buildProgram(name, path string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -130,8 +130,12 @@ func (a *agent) live() error {
 		a.log.always("%v", err)
 	}
 	control.setCommand(c)
+	testing, endTests := context.WithCancel(ctx)
+	waitForTests := a.watchHealth(testing, c)
 
 	exit := c.Wait()
+	endTests()
+	waitForTests()
 	a.log.verbose("the container ended: %+v", exit)
 	control.setCommand(nil)
 	endSSH()

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bake/internal/agent/clock"
 	"bake/internal/agent/link"
-	"bake/internal/agent/signals"
 	"bake/internal/wire"
 )
 
@@ -21,30 +21,7 @@ const (
 	sendTime = 10 * time.Second
 	// doneTime bounds the wait for the host's answer to the last message.
 	doneTime = 5 * time.Second
-	// signalQueue is how many signals may arrive before the command runs.
-	signalQueue = 64
 )
-
-// A command takes the host's signals; it is the container.
-type command interface {
-	Signal(unix.Signal) error
-}
-
-// A resizer takes the host's window sizes; it is the terminal.
-type resizer interface {
-	Resize(rows, cols uint16) error
-}
-
-// A resolverUpdater takes what the host's resolver has become; it is the
-// container's resolv.conf.
-type resolverUpdater interface {
-	Update(*wire.Resolver) error
-}
-
-// A notified takes what the host tells of changes in volumes.
-type notified interface {
-	Notify(wire.HostMessage) error
-}
 
 // A control is the connection on which the agent reports and the host
 // commands. Its end ends the guest at once: nobody is left to run it for.
@@ -63,6 +40,10 @@ type control struct {
 	doneOnce sync.Once
 	// denied is what the host last said of its network policy.
 	denied atomic.Uint64
+	// correct sets the clock.
+	correct func(clock.Correction) error
+	began   time.Time
+	follow  clock.Follower // receive's own
 
 	mu       sync.Mutex
 	command  command
@@ -73,10 +54,11 @@ type control struct {
 	resolv   resolverUpdater
 	resolver *wire.Resolver // came before there was a resolv.conf
 	volumes  notified
+	usage    func() wire.Stats
 }
 
 func newControl(conn link.Conn, log *logger, gone func()) *control {
-	c := &control{conn: conn, log: log, gone: gone, done: make(chan struct{})}
+	c := &control{conn: conn, log: log, gone: gone, done: make(chan struct{}), correct: clock.Correction.Apply, began: time.Now()}
 	c.output, c.endOutput = context.WithCancel(context.Background())
 	go c.receive()
 	return c
@@ -116,123 +98,14 @@ func (c *control) receive() {
 			if m.Resolver != nil {
 				c.updateResolver(m.Resolver)
 			}
+		case wire.HostPing:
+			c.ping(m, time.Now())
 		case wire.HostVolume:
 			c.notify(m)
 		case wire.HostDone:
 			c.endOutput()
 			c.doneOnce.Do(func() { close(c.done) })
 		}
-	}
-}
-
-// setCommand names who takes signals, and hands over those that came before;
-// nil says that there is nobody any more.
-func (c *control) setCommand(cmd command) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.command = cmd
-	if cmd == nil {
-		c.ended = true
-		return
-	}
-	for _, sig := range c.early {
-		c.deliver(sig)
-	}
-	c.early = nil
-}
-
-func (c *control) signal(name string) {
-	sig, err := signals.Parse(name)
-	if err != nil {
-		c.log.always("the host sends a signal: %v", err)
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.command != nil:
-		c.deliver(sig)
-	case c.ended:
-		// What is left to kill is the wait for whoever reads the output.
-		if sig == unix.SIGKILL {
-			c.endOutput()
-		}
-	case len(c.early) < signalQueue:
-		c.early = append(c.early, sig)
-	}
-}
-
-func (c *control) deliver(sig unix.Signal) {
-	if err := c.command.Signal(sig); err != nil {
-		c.log.always("pass %s on to the container: %v", signals.Name(sig), err)
-	}
-}
-
-func (c *control) setTerminal(t resizer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.terminal = t
-	if c.size != [2]uint16{} {
-		c.apply(c.size[0], c.size[1])
-	}
-}
-
-func (c *control) resize(rows, cols uint16) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.size = [2]uint16{rows, cols}
-	if c.terminal != nil {
-		c.apply(rows, cols)
-	}
-}
-
-func (c *control) apply(rows, cols uint16) {
-	if err := c.terminal.Resize(rows, cols); err != nil {
-		c.log.always("%v", err)
-	}
-}
-
-// setResolvConf names who takes changes of the host's resolver.
-func (c *control) setResolvConf(r resolverUpdater) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.resolv = r
-	if c.resolver != nil {
-		c.applyResolver()
-	}
-}
-
-func (c *control) updateResolver(r *wire.Resolver) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.resolver = r
-	if c.resolv != nil {
-		c.applyResolver()
-	}
-}
-
-func (c *control) applyResolver() {
-	if err := c.resolv.Update(c.resolver); err != nil {
-		c.log.always("%v", err)
-	}
-}
-
-// setVolumes names who takes changes in volumes; nil says that there is nobody
-// any more. What the host tells before that was there when they were mounted.
-func (c *control) setVolumes(v notified) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.volumes = v
-}
-
-func (c *control) notify(m wire.HostMessage) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.volumes == nil {
-		return
-	}
-	if err := c.volumes.Notify(m); err != nil {
-		c.log.verbose("%v", err)
 	}
 }
 

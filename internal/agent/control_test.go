@@ -41,9 +41,21 @@ func (r *recorder) Resize(rows, cols uint16) error {
 	return r.err
 }
 
-// newTestControl returns a control and the host's end. The power-off that the
-// end of the connection brings is counted.
+// newTestControl returns a control and what sends to it as the host.
 func newTestControl(t *testing.T) (*control, func(wire.HostMessage)) {
+	t.Helper()
+	c, host := newTestHost(t)
+	return c, func(m wire.HostMessage) {
+		t.Helper()
+		if err := wire.WriteHostMessage(host, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// newTestHost returns a control and the host's end. The power-off that the end
+// of the connection brings is waited for.
+func newTestHost(t *testing.T) (*control, net.Conn) {
 	t.Helper()
 	guest, host := net.Pipe()
 	gone := make(chan struct{})
@@ -52,12 +64,7 @@ func newTestControl(t *testing.T) (*control, func(wire.HostMessage)) {
 		host.Close()
 		<-gone
 	})
-	return c, func(m wire.HostMessage) {
-		t.Helper()
-		if err := wire.WriteHostMessage(host, m); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return c, host
 }
 
 // flush waits until everything sent was received: the pipe has no buffer, and

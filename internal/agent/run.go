@@ -36,11 +36,17 @@ func (a *agent) servePorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	server, err := socks.New()
+	if err != nil {
+		l.Close()
+		return err
+	}
+	a.control.Load().setUsage(func() wire.Stats { return a.usage(server) })
 	// One more than there are, for the loop that carries the connections and
 	// waits for the next message on its own (relay.NewLoop).
 	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
 	go func() {
-		if err := a.protect(func() error { return socks.Serve(ctx, l) }); err != nil {
+		if err := a.protect(func() error { return server.Serve(ctx, l) }); err != nil {
 			a.warn("published ports do not work any more: %v", err)
 		}
 	}()

@@ -51,6 +51,21 @@ const reportLimit = 1 << 20
 // starterPatience is how long a starter that does not read can hold the app up.
 const starterPatience = time.Second
 
+// inBackground does what it is told in a process in the background: in this one,
+// if it is that already.
+func inBackground(ctx context.Context, stdio Stdio, signals <-chan os.Signal, run func(*starter) (int, error)) (int, error) {
+	starter, err := takeStarter()
+	if err != nil {
+		return 0, err
+	}
+	if starter == nil {
+		return detach(ctx, stdio, os.Args, signals)
+	}
+	code, err := run(starter)
+	starter.ended(code, err)
+	return code, err
+}
+
 // detach starts this program in the background and returns when its container
 // runs, with the ID on stdout, or with how it failed. Signals that ask to stop go
 // to it meanwhile.

@@ -5,8 +5,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"bake/internal/policy"
@@ -127,45 +125,4 @@ type Stdio struct {
 // warn says one line to the user.
 func warn(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "bake: "+format+"\n", args...)
-}
-
-// ParseMiB reads a size in MiB: a number, or one with k, m, g or t after it as
-// docker-run(1) writes them.
-func ParseMiB(s string) (int, error) {
-	num := strings.ToLower(strings.TrimSpace(s))
-	num = strings.TrimSuffix(strings.TrimSuffix(num, "ib"), "b")
-	shift := 0
-	if num != "" {
-		switch num[len(num)-1] {
-		case 'k':
-			shift = -10
-		case 'm':
-			shift = 0
-		case 'g':
-			shift = 10
-		case 't':
-			shift = 20
-		default:
-			shift = 1
-		}
-		if shift != 1 {
-			num = num[:len(num)-1]
-		} else {
-			shift = 0
-		}
-	}
-	n, err := strconv.ParseUint(num, 10, 31)
-	if err != nil {
-		return 0, fmt.Errorf("%q is not a size: write a number of MiB, or one with m, g or t after it, such as 512m or 2g", s)
-	}
-	v := n
-	if shift < 0 {
-		v = n >> -shift
-	} else {
-		v = n << shift
-	}
-	if v == 0 || v > 1<<30 {
-		return 0, fmt.Errorf("%q is not a size that a VM can have: give 1m up to 1024t", s)
-	}
-	return int(v), nil
 }

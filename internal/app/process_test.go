@@ -76,21 +76,6 @@ func TestEnvironmentPrecedence(t *testing.T) {
 	}
 }
 
-func TestParseMiB(t *testing.T) {
-	for in, want := range map[string]int{
-		"256": 256, "512m": 512, "512M": 512, "2g": 2048, "2GiB": 2048, "2gb": 2048, "1t": 1 << 20, "4096k": 4, " 64 ": 64,
-	} {
-		if got, err := ParseMiB(in); err != nil || got != want {
-			t.Errorf("ParseMiB(%q) = %d, %v; want %d", in, got, err, want)
-		}
-	}
-	for _, in := range []string{"", "m", "0", "-1", "1.5g", "12x", "1k", "99999999999", "9999999t"} {
-		if got, err := ParseMiB(in); err == nil {
-			t.Errorf("ParseMiB(%q) = %d, want an error", in, got)
-		}
-	}
-}
-
 func TestCrash(t *testing.T) {
 	for name, tt := range map[string]struct {
 		console string

@@ -33,16 +33,9 @@ func run(ctx context.Context, img *Image, o Options, stdio Stdio) (int, error) {
 	if !o.Detach || o.DryRun {
 		return runHere(ctx, img, o, stdio, signals, nil)
 	}
-	starter, err := takeStarter()
-	if err != nil {
-		return 0, err
-	}
-	if starter == nil {
-		return detach(ctx, stdio, os.Args, signals)
-	}
-	code, err := runHere(ctx, img, o, stdio, signals, starter)
-	starter.ended(code, err)
-	return code, err
+	return inBackground(ctx, stdio, signals, func(s *starter) (int, error) {
+		return runHere(ctx, img, o, stdio, signals, s)
+	})
 }
 
 // runHere runs the app in this process. starter is who started it in the

@@ -159,7 +159,13 @@ func runGuest(t *testing.T, m payload.Manifest, o Options, guest func(context.Co
 // runWatched is runGuest for guests that watch the app's stderr and signals.
 func runWatched(t *testing.T, m payload.Manifest, o Options, signals <-chan os.Signal, guest func(context.Context, *fake.Machine, *live)) result {
 	t.Helper()
-	t.Setenv("XDG_RUNTIME_DIR", "")
+	ownRegister(t)
+	return runRegistered(t, m, o, signals, guest)
+}
+
+// runRegistered is runWatched in the register that the test has.
+func runRegistered(t *testing.T, m payload.Manifest, o Options, signals <-chan os.Signal, guest func(context.Context, *fake.Machine, *live)) result {
+	t.Helper()
 	stdin, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)

@@ -90,6 +90,12 @@ func (p *plan) addVolumes(specs []volume.Spec, caps hypervisor.Capabilities) err
 		switch s.Kind {
 		case volume.KindTmpfs:
 			v.Kind, v.Size, v.Mode = wire.VolumeTmpfs, s.Size, s.Perm
+			if s.UID != nil {
+				v.UID = *s.UID
+			}
+			if s.GID != nil {
+				v.GID = *s.GID
+			}
 		case volume.KindImage, volume.KindNamed:
 			planned.disk = len(p.config.Disks)
 			v.Kind, v.Type, v.Device = wire.VolumeDisk, "ext4", diskDevice(planned.disk)

@@ -115,7 +115,7 @@ func newBuild(env Env) *cobra.Command {
 	fs.Uint32Var(&gid, "gid", 0, "group `id` in the container")
 	fs.StringVar(&script, "init-script", "", "`script` that the app runs in place of booting; it finds the app in $BAKE_EXE")
 	fs.IntVar(&cpus, "cpus", 0, "the app's default number of CPU `cores`")
-	fs.StringVar(&memory, "memory", "", "the app's default memory (`size`)")
+	fs.StringVarP(&memory, "memory", "m", "", "the app's default memory (`size`)")
 	fs.StringVar(&ephemeral, "ephemeral-disk-size", "", "the app's default ephemeral disk (`size`)")
 	fs.StringVar(&bootArgs, "boot-args", "", "the app's default kernel `arguments`")
 	network := runflags.RegisterNetwork(fs)

@@ -71,7 +71,7 @@ func newRoot(env Env, code *int) *cobra.Command {
 		cmd.GroupID = groupApps
 		root.AddCommand(cmd)
 	}
-	scope := instancecmd.Scope{Exe: env.Exe}
+	scope := instancecmd.Scope{}
 	instancecmd.Add(root, scope)
 	sessioncmd.Add(root, scope, env.Stdio, code)
 	root.AddCommand(newVolume(), newKernel(env), newInitrd(), newVersion(env))

@@ -77,14 +77,16 @@ type Resource struct {
 // A Description is the machine that a Config makes with a driver. It is what
 // BAKE_DRY_RUN=1 prints as JSON.
 type Description struct {
-	Hypervisor  string          `json:"hypervisor"`
-	Accelerator string          `json:"accelerator,omitempty"`
-	Machine     string          `json:"machine,omitempty"`
-	Arch        string          `json:"arch"`
-	CPUs        int             `json:"cpus"`
-	MemoryMiB   int             `json:"memoryMiB"`
-	CommandLine string          `json:"commandLine"`
-	Disks       []DescribedDisk `json:"disks"`
+	Hypervisor  string `json:"hypervisor"`
+	Accelerator string `json:"accelerator,omitempty"`
+	Machine     string `json:"machine,omitempty"`
+	Arch        string `json:"arch"`
+	CPUs        int    `json:"cpus"`
+	MemoryMiB   int    `json:"memoryMiB"`
+	// ReturnsMemory is as [Capabilities] has it, of this machine.
+	ReturnsMemory bool            `json:"returnsMemory"`
+	CommandLine   string          `json:"commandLine"`
+	Disks         []DescribedDisk `json:"disks"`
 	// Shares are the tags of the file system devices.
 	Shares []string `json:"shares,omitempty"`
 	// Command is the hypervisor's argument vector, where it has one.

@@ -34,6 +34,9 @@ type Capabilities struct {
 	VirtioFS bool
 	// VhostUserFS: the Socket of a Share works.
 	VhostUserFS bool
+	// ReturnsMemory: what a guest frees goes back to the host, if its kernel
+	// has free page reporting.
+	ReturnsMemory bool
 }
 
 // A VM is one microVM. Methods are safe for concurrent use.

@@ -13,8 +13,9 @@ import (
 )
 
 // A name of an instance is a symbolic link names/NAME beside the instances'
-// directories that leads to one of them. Whoever changes links holds the lock of
-// the base directory; a link to an instance that does not live counts for nothing.
+// directories that leads to one of them. Whoever changes links holds the lock on
+// the directory that has all of these; a link to an instance that does not live
+// counts for nothing.
 
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
 
@@ -28,7 +29,7 @@ func CheckName(name string) error {
 
 // lockNames keeps others from changing names in base until the file is closed.
 func lockNames(base string) (*os.File, error) {
-	f, err := platform.LockFile(filepath.Join(base, "lock"))
+	f, err := platform.LockDir(base)
 	if err != nil {
 		return nil, fmt.Errorf("lock the names of instances: %w", err)
 	}
@@ -135,6 +136,8 @@ func releaseName(dir *platform.RunDir, name string) error {
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("free the name %s: %w", name, err)
 	}
+	// The last one leaves nothing; others keep it from being removed.
+	_ = os.Remove(filepath.Dir(path))
 	return nil
 }
 

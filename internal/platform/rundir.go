@@ -173,19 +173,9 @@ func IsLiving(path string) bool {
 	return errors.Is(err, unix.EWOULDBLOCK)
 }
 
-// LockFile waits for the exclusive flock(2) on the file at path, which is made
-// with mode 0600 if there is none and stays. Closing the file unlocks it.
-func LockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := retry(func() (int, error) { return 0, unix.Flock(int(f.Fd()), unix.LOCK_EX) }); err != nil {
-		f.Close()
-		return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
-	}
-	return f, nil
-}
+// LockDir waits for the exclusive flock(2) on the directory at path. Closing the
+// file unlocks it.
+func LockDir(path string) (*os.File, error) { return lockDir(path, unix.LOCK_EX) }
 
 // lockDir opens and locks a directory. The lock counts only while the path
 // still leads to what was locked; otherwise the error is fs.ErrNotExist.

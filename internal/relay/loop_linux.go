@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ type Loop struct {
 	epoll, wake int
 	hold        bool
 	done        chan struct{}
+	carried     [2]atomic.Uint64 // to conns, to streams
 
 	mu     sync.Mutex
 	inbox  []func() // what others have the goroutine do
@@ -107,6 +109,12 @@ func (l *Loop) Join(ctx context.Context, s *Stream, c Conn) error {
 		l.post(func() { l.finish(p, context.Cause(ctx)) })
 		return <-p.result
 	}
+}
+
+// Carried is how many bytes the loop has carried from streams to their
+// connections and back so far, without relay's frames.
+func (l *Loop) Carried() (toConns, toStreams uint64) {
+	return l.carried[0].Load(), l.carried[1].Load()
 }
 
 // newPair takes a descriptor of its own for each connection, or returns nil if

@@ -94,6 +94,37 @@ func TestLoopHalfClose(t *testing.T) {
 	})
 }
 
+func TestLoopCounts(t *testing.T) {
+	near, far := newLoop(t, false), newLoop(t, false)
+	br := newLoopBridge(t, [2]*Loop{near, far})
+	there, back := bytes.Repeat([]byte("there"), 100_000), bytes.Repeat([]byte("back"), 1000)
+	go func() {
+		_, _ = br.client.Write(there)
+		_ = br.client.CloseWrite()
+	}()
+	if _, err := io.ReadAll(br.server); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, _ = br.server.Write(back)
+		_ = br.server.CloseWrite()
+	}()
+	if _, err := io.ReadAll(br.client); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		loop               *Loop
+		toConns, toStreams int
+	}{
+		"near": {near, len(back), len(there)},
+		"far":  {far, len(there), len(back)},
+	} {
+		if c, s := test.loop.Carried(); c != uint64(test.toConns) || s != uint64(test.toStreams) {
+			t.Errorf("%s: %d bytes to connections and %d to streams, want %d and %d", name, c, s, test.toConns, test.toStreams)
+		}
+	}
+}
+
 func TestLoopReset(t *testing.T) {
 	forEachLoop(t, func(t *testing.T, newBridge func() *bridge) {
 		for name, do := range map[string]func(*bridge) (reader *net.TCPConn){

@@ -140,6 +140,7 @@ func (l *Loop) read(p *pair, w *way, from *end) error {
 		from.readable = false
 	}
 	if w == &p.toStream {
+		l.carried[1].Add(uint64(n))
 		binary.BigEndian.PutUint32(l.buf[:], uint32(n))
 		l.keep(w, l.buf[:headSize+n])
 		return nil
@@ -151,6 +152,7 @@ func (l *Loop) read(p *pair, w *way, from *end) error {
 		}
 	}
 	if len(payload) > 0 {
+		l.carried[0].Add(uint64(len(payload)))
 		l.keep(w, payload)
 	}
 	return nil

@@ -36,8 +36,6 @@ var (
 
 const noPropagation = "mounts do not pass between this host and a virtual machine, so %s cannot be had; leave it out"
 
-const noOwner = "a tmpfs belongs to root here, so %s cannot be had: leave it out, and chown it in the container, or let everybody write with mode=1777"
-
 // common are flags of -v and of --tmpfs.
 var common = []flag{
 	{name: "ro", excludes: []string{"rw"}, apply: func(s *Spec, _ string) error { s.ReadOnly = true; return nil }},
@@ -53,8 +51,8 @@ var common = []flag{
 // volumeFlags are those of -v. SELinux labels and the hints for how consistent
 // a Mac's share has to be mean nothing to a VM, and are in many command lines.
 var volumeFlags = append(slices.Clone(common), []flag{
-	{name: "uid", value: true, kinds: shares, apply: func(s *Spec, v string) (err error) { s.UID, err = parseID("uid", v); return }},
-	{name: "gid", value: true, kinds: shares, apply: func(s *Spec, v string) (err error) { s.GID, err = parseID("gid", v); return }},
+	{name: "uid", value: true, kinds: shares, apply: setUID},
+	{name: "gid", value: true, kinds: shares, apply: setGID},
 	{name: "create", kinds: shares, apply: func(s *Spec, _ string) error { s.Create = true; return nil }},
 	{name: "notify", kinds: shares, apply: func(s *Spec, _ string) error { s.Notify = true; return nil }},
 	{name: "cache", kinds: shares, value: true, apply: setCache},
@@ -72,7 +70,8 @@ var volumeFlags = append(slices.Clone(common), []flag{
 var tmpfsFlags = append(slices.Clone(common), []flag{
 	{name: "size", value: true, apply: func(s *Spec, v string) (err error) { s.Size, err = parseTmpfsSize(v); return }},
 	{name: "mode", value: true, apply: setPerm},
-	{name: "uid", quiet: true, refuse: noOwner}, {name: "gid", quiet: true, refuse: noOwner},
+	{name: "uid", value: true, apply: setUID},
+	{name: "gid", value: true, apply: setGID},
 	{name: "defaults", quiet: true}, {name: "sync", quiet: true}, {name: "async", quiet: true},
 	{name: "atime", quiet: true}, {name: "noatime", quiet: true}, {name: "relatime", quiet: true}, {name: "strictatime", quiet: true},
 	{name: "diratime", quiet: true}, {name: "nodiratime", quiet: true},
@@ -207,6 +206,9 @@ func setCache(s *Spec, v string) error {
 
 // noID is -1, which chown(2) takes for "leave it".
 const noID = 1<<32 - 1
+
+func setUID(s *Spec, v string) (err error) { s.UID, err = parseID("uid", v); return }
+func setGID(s *Spec, v string) (err error) { s.GID, err = parseID("gid", v); return }
 
 func parseID(name, v string) (*uint32, error) {
 	n, err := strconv.ParseUint(v, 10, 32)

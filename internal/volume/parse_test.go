@@ -138,6 +138,7 @@ func TestParseTmpfs(t *testing.T) {
 		"/run:ro":                           with(func(s *Spec) { s.ReadOnly = true }),
 		"/run:mode=755":                     with(func(s *Spec) { s.Perm = 0o755 }),
 		"/run:mode=0":                       with(func(s *Spec) { s.Perm = 0 }),
+		"/run:uid=0,gid=1000":               with(func(s *Spec) { s.UID, s.GID = ptr(uint32(0)), ptr(uint32(1000)) }),
 	} {
 		if got, err := ParseTmpfs(s); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("ParseTmpfs(%q) = %+v, %v, want %+v", s, got, err, want)
@@ -159,9 +160,10 @@ func TestParseTmpfs(t *testing.T) {
 		"/run:mode=8":         "octal",
 		"/run:mode=10000":     "octal",
 		"/run:mode=":          "needs a value",
-		"/run:cache=none":     "the flags of a tmpfs are ro, rw, nosuid, nodev, noexec, size=…, mode=…",
+		"/run:cache=none":     "the flags of a tmpfs are ro, rw, nosuid, nodev, noexec, size=…, mode=…, uid=…, gid=…",
 		"/run:ext4":           `no flag "ext4"`,
-		"/run:uid=1000":       "belongs to root here",
+		"/run:uid=root":       "its number",
+		"/run:gid=4294967295": "its number",
 		"/run:nr_inodes=1":    "no flag",
 		"/run:ro,rw":          "opposite",
 	} {

@@ -60,7 +60,7 @@ type Spec struct {
 	// empty for the default.
 	Cache string
 	// UID and GID are the owner that all files of a KindShare show in the
-	// guest.
+	// guest, or that of a KindTmpfs's root.
 	UID, GID *uint32
 	// Mode is how a KindShare is served: 9p, virtiofs, or empty for the better
 	// one. It is no part of the grammar but --volume-mode.

@@ -77,9 +77,12 @@ type Volume struct {
 	Cache string `json:"cache,omitempty"`
 	MSize int    `json:"msize,omitempty"`
 	// Size is a tmpfs's in bytes, 0 for the kernel's default, half of the
-	// memory. Mode is that of its root directory, 0 for 01777.
+	// memory. Mode is that of its root directory, 0 for 01777, and UID and GID
+	// are who that belongs to.
 	Size int64  `json:"size,omitempty"`
 	Mode uint32 `json:"mode,omitempty"`
+	UID  uint32 `json:"uid,omitempty"`
+	GID  uint32 `json:"gid,omitempty"`
 }
 
 // Share says whether the volume's files are the host's.
@@ -159,6 +162,7 @@ func (v *Volume) checkKind() error {
 		{"a message size", v.MSize != 0, ninep},
 		{"a size", v.Size != 0, tmpfs},
 		{"a mode", v.Mode != 0, tmpfs},
+		{"an owner", v.UID != 0 || v.GID != 0, tmpfs},
 	} {
 		if f.set && !f.may {
 			return fmt.Errorf("it is of the kind %s, which knows nothing of %s", v.Kind, f.name)
@@ -175,6 +179,8 @@ func (v *Volume) checkKind() error {
 		return fmt.Errorf("its size is %d bytes", v.Size)
 	case v.Mode > 0o7777:
 		return fmt.Errorf("its mode is %#o, which has more than permission bits", v.Mode)
+	case v.UID == noID || v.GID == noID:
+		return errors.New("its owner is -1, which is nobody")
 	}
 	return nil
 }
@@ -191,6 +197,9 @@ func (v *Volume) checkDisk() error {
 	}
 	return nil
 }
+
+// noID is -1, which chown(2) takes for "leave it".
+const noID = 1<<32 - 1
 
 const (
 	maxPath = 4095 // PATH_MAX of Linux without the NUL

@@ -72,6 +72,8 @@ func TestVolumeCheck(t *testing.T) {
 		"copy":              {func(v *Volume) { v.CopyUp = true }, "nothing of a copy"},
 		"size of a share":   {func(v *Volume) { v.Size = 1 }, "nothing of a size"},
 		"mode of a share":   {func(v *Volume) { v.Mode = 1 }, "nothing of a mode"},
+		"owner of a share":  {func(v *Volume) { v.GID = 1 }, "nothing of an owner"},
+		"owner -1":          {func(v *Volume) { *v = Volume{ID: "0", Kind: VolumeTmpfs, Target: "/a", UID: 1<<32 - 1} }, "which is nobody"},
 		"no cache mode":     {func(v *Volume) { v.Cache = "" }, "cache mode"},
 		"cache mode":        {func(v *Volume) { v.Cache = "loose,posixacl" }, "cache mode"},
 		"small messages":    {func(v *Volume) { v.MSize = MinMSize - 1 }, "message size"},

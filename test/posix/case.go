@@ -43,6 +43,9 @@ type failure struct{ error }
 // notSupported is the same for what the file system cannot do.
 type notSupported struct{ error }
 
+// severalOwners is the same for what needs more than one owner.
+type severalOwners struct{ error }
+
 func (t *T) do(run func(*T)) (err error) {
 	if err := os.Mkdir(t.dir, 0o755); err != nil {
 		return err
@@ -72,6 +75,8 @@ func caught(f func()) (err error) {
 		case failure:
 			err = r.error
 		case notSupported:
+			err = r
+		case severalOwners:
 			err = r
 		default:
 			panic(r)
@@ -103,6 +108,9 @@ func (t *T) fail(format string, args ...any) { panic(failure{fmt.Errorf(format, 
 
 // ok ends the case unless err is nil.
 func (t *T) ok(what string, err error) {
+	if t.oneOwner && strings.HasSuffix(what, "chown") && errors.Is(err, unix.EPERM) {
+		panic(severalOwners{fmt.Errorf("%s: %w", what, err)})
+	}
 	if err != nil {
 		t.fail("%s: %w, must succeed", what, named(err))
 	}

@@ -30,6 +30,9 @@ type Layout struct {
 // cgroupPath is the container's cgroup, relative to the cgroup2 mount.
 const cgroupPath = "/container"
 
+// Cgroup is the directory of the container's cgroup.
+const Cgroup = cgroupRoot + cgroupPath
+
 // newSpec is the OCI runtime configuration (config.md and config-linux.md of
 // the specification). Its process is the init, which finds the command itself.
 func newSpec(cfg Config, a Account) *specs.Spec {

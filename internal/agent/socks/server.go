@@ -21,16 +21,27 @@ const MaxConns = 4096
 // handshakeTime bounds what happens before the reply.
 const handshakeTime = 30 * time.Second
 
-// Serve serves connections of l until ctx ends or l fails, and returns when
-// all of them have ended. It closes l.
-func Serve(ctx context.Context, l net.Listener) error {
+// A Server serves connections of one listener.
+type Server struct{ loop *relay.Loop }
+
+// New prepares to carry connections. [Server.Serve] must follow.
+func New() (*Server, error) {
 	loop, err := relay.NewLoop(true)
 	if err != nil {
-		l.Close()
-		return fmt.Errorf("prepare to carry connections: %w", err)
+		return nil, fmt.Errorf("prepare to carry connections: %w", err)
 	}
-	defer loop.Close()
-	err = relay.Serve(ctx, l, MaxConns, func(ctx context.Context, client net.Conn) { serve(ctx, loop, client) })
+	return &Server{loop}, nil
+}
+
+// Carried is how many bytes were carried so far to servers in the guest, and
+// from them.
+func (s *Server) Carried() (to, from uint64) { return s.loop.Carried() }
+
+// Serve serves connections of l until ctx ends or l fails, and returns when
+// all of them have ended. It closes l. Call it once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	defer s.loop.Close()
+	err := relay.Serve(ctx, l, MaxConns, func(ctx context.Context, client net.Conn) { serve(ctx, s.loop, client) })
 	if err != nil {
 		return fmt.Errorf("accept a connection to the guest: %w", err)
 	}

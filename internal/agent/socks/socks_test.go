@@ -17,6 +17,15 @@ import (
 	"bake/internal/socks5"
 )
 
+func newServer(t *testing.T) *Server {
+	t.Helper()
+	s, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // serveSOCKS starts a server and returns its address.
 func serveSOCKS(t *testing.T) string {
 	t.Helper()
@@ -26,7 +35,8 @@ func serveSOCKS(t *testing.T) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l) }()
+	server := newServer(t)
+	go func() { done <- server.Serve(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -286,7 +296,8 @@ func TestServeEnds(t *testing.T) {
 	addr := serveTCP(t, "tcp4", "127.0.0.1:0", func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l) }()
+	server := newServer(t)
+	go func() { done <- server.Serve(ctx, l) }()
 	idle, _ := dial(t, l.Addr().String(), request(1, ipv4(127, 0, 0, 1), addr.Port()))
 	silent, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -308,7 +319,7 @@ func TestServeReportsItsListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
+	if err := newServer(t).Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve: %v", err)
 	}
 }

@@ -29,7 +29,7 @@ import (
 )
 
 // limit bounds every wait of a test.
-const limit = 2 * time.Minute
+const limit = time.Minute
 
 // A fakeContainer is this machine: programs run as who runs the test.
 type fakeContainer struct {
@@ -263,6 +263,7 @@ type reader struct {
 	t   *testing.T
 	mu  sync.Mutex
 	got []byte
+	end error
 	new chan struct{}
 }
 
@@ -273,7 +274,7 @@ func newReader(t *testing.T, r io.Reader) *reader {
 		for {
 			n, err := r.Read(buf)
 			out.mu.Lock()
-			out.got = append(out.got, buf[:n]...)
+			out.got, out.end = append(out.got, buf[:n]...), err
 			out.mu.Unlock()
 			select {
 			case out.new <- struct{}{}:
@@ -297,7 +298,16 @@ func (r *reader) text() string {
 func (r *reader) until(want string) {
 	r.t.Helper()
 	deadline := time.After(limit)
-	for !bytes.Contains([]byte(r.text()), []byte(want)) {
+	for {
+		r.mu.Lock()
+		has, end := bytes.Contains(r.got, []byte(want)), r.end
+		r.mu.Unlock()
+		if has {
+			return
+		}
+		if end != nil {
+			r.t.Fatalf("the program says %q, and not %q, until %v", r.text(), want, end)
+		}
 		select {
 		case <-r.new:
 		case <-deadline:

@@ -91,7 +91,9 @@ func (m *volume) close() error {
 		return nil
 	}
 	var err error
-	if !m.ReadOnly {
+	// What was written to a virtiofs is on the host by now, with the end of
+	// those who had its files open; syncfs(2) would wait for the host's disk.
+	if !m.ReadOnly && m.Kind != wire.VolumeVirtioFS {
 		// Not left to unmount(2), which does it only when nobody else has the
 		// filesystem mounted: the container's mounts may end a little later.
 		err = syncFilesystem(m.dir)

@@ -181,6 +181,9 @@ func (m *volume) mount() specs.Mount {
 		if m.Size > 0 {
 			options = append(options, fmt.Sprintf("size=%d", m.Size))
 		}
+		if m.UID != 0 || m.GID != 0 {
+			options = append(options, fmt.Sprintf("uid=%d", m.UID), fmt.Sprintf("gid=%d", m.GID))
+		}
 	} else {
 		options = append(options, "bind", "rprivate")
 	}

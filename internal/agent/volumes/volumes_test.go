@@ -43,8 +43,8 @@ func TestMountsAndFlags(t *testing.T) {
 			"tmpfs tmpfs", "mode=1777,rw", 0,
 		},
 		"tmpfs with all": {
-			volume{Volume: wire.Volume{Kind: wire.VolumeTmpfs, Target: "/a", Size: 4096, Mode: 0o75, NoExec: true}},
-			"tmpfs tmpfs", "mode=0075,size=4096,rw,noexec", unix.MS_NOEXEC,
+			volume{Volume: wire.Volume{Kind: wire.VolumeTmpfs, Target: "/a", Size: 4096, Mode: 0o75, GID: 1000, NoExec: true}},
+			"tmpfs tmpfs", "mode=0075,size=4096,uid=0,gid=1000,rw,noexec", unix.MS_NOEXEC,
 		},
 	} {
 		m := c.volume.mount()

@@ -64,8 +64,8 @@ func Main(ctx context.Context, args []string, stdio app.Stdio) int {
 
 // command is the app's command line: it runs the container, and the verbs are its
 // subcommands. code receives the container's exit code.
-func command(exe string, img *app.Image, stdio app.Stdio, code *int) *cobra.Command {
-	name := filepath.Base(exe)
+func command(name string, img *app.Image, stdio app.Stdio, code *int) *cobra.Command {
+	name = filepath.Base(name)
 	cmd := &cobra.Command{
 		Use:   name + " [flags] [-- COMMAND [ARG...]]\n  " + name + " VERB",
 		Short: "Run " + title(img.Manifest) + " in a microVM",
@@ -78,7 +78,8 @@ func command(exe string, img *app.Image, stdio app.Stdio, code *int) *cobra.Comm
 		SilenceUsage: true, SilenceErrors: true,
 		DisableFlagsInUseLine: true,
 		// It is one of the verbs, but not one that everybody needs to read of.
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SuggestionsMinimumDistance: 1,
 	}
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.SetVersionTemplate("{{.Version}}\n")
@@ -104,16 +105,17 @@ func command(exe string, img *app.Image, stdio app.Stdio, code *int) *cobra.Comm
 		*code, err = app.Run(cmd.Context(), img, o, stdio)
 		return err
 	}
-	scope := instancecmd.Scope{App: img.File.ID(), Exe: exe}
+	scope := instancecmd.Scope{App: img.File.ID()}
 	instancecmd.Add(cmd, scope)
 	sessioncmd.Add(cmd, scope, stdio, code)
 	return cmd
 }
 
-// maybe is the verb that was meant by word, as the end of a sentence.
+// maybe is the verb that was meant by word, as the end of a sentence. A word of
+// two letters is near to many, and more likely a program.
 func maybe(cmd *cobra.Command, word string) string {
 	near := cmd.SuggestionsFor(word)
-	if len(near) == 0 {
+	if len(word) < 3 || len(near) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("; or was it the verb %s that you meant?", strings.Join(near, " or "))

@@ -16,6 +16,6 @@ Commands:{{range .Commands}}{{if .IsAvailableCommand}}
   {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{else}}
 
 Verbs ({{.CommandPath}} VERB --help says more):{{$all := .Commands}}{{range $group := .Groups}}
-  {{rpad .Title 19}}{{range $all}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}} {{.Name}}{{end}}{{end}}{{end}}{{if not .AllChildCommandsHaveGroup}}
-  {{rpad "Others:" 19}}{{range $all}}{{if and (eq .GroupID "") .IsAvailableCommand}} {{.Name}}{{end}}{{end}}{{end}}{{end}}{{end}}
+  {{rpad .Title 19}}{{range $all}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}} {{.Name}}{{end}}{{end}}{{end}}{{range $all}}{{if and (eq .GroupID "") .IsAvailableCommand}}
+  {{rpad .Name 19}} {{.Short}}{{end}}{{end}}{{end}}{{end}}
 `

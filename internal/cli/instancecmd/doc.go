@@ -13,8 +13,6 @@ import "github.com/spf13/cobra"
 type Scope struct {
 	// App is that app's payload, [instance.Info].App; empty is all apps.
 	App string
-	// Exe is the running program's file, for commands that name it.
-	Exe string
 }
 
 // Group is the heading of commands for running instances.

@@ -18,7 +18,12 @@ func newPs(scope Scope) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ps [flags]", Aliases: []string{"ls"},
 		Short: "List running instances",
-		Args:  cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("ps lists instances and takes no names: for one of them, give --filter name=%s", args[0])
+			}
+			return nil
+		},
 		Example: "  ps -a --filter status=exited\n" +
 			"  ps --json | jq -r '.[].name'",
 	}

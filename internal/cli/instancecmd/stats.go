@@ -30,7 +30,7 @@ func newStats(scope Scope) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object on a line for each instance and second")
 	s.register(cmd, false)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		m := &meter{which: s.instances(args)}
+		m := &meter{which: s.instances(args), every: measureEvery}
 		out := cmd.OutOrStdout()
 		var show func([]usageRow) error
 		switch f, ok := out.(*os.File); {
@@ -117,6 +117,7 @@ const (
 // A meter measures instances, and compares with what it measured before.
 type meter struct {
 	which  func() ([]instance.Instance, error)
+	every  time.Duration
 	before map[string]sample // by ID
 }
 
@@ -160,7 +161,7 @@ func (m *meter) measure(ctx context.Context) ([]usageRow, error) {
 // stream shows every measurement, the first one when there is a second to
 // compare it with. It ends when there were instances and there are none any more.
 func (m *meter) stream(ctx context.Context, show func([]usageRow) error) error {
-	tick := time.NewTicker(measureEvery)
+	tick := time.NewTicker(m.every)
 	defer tick.Stop()
 	seen := false
 	for first := true; ; first = false {
@@ -194,7 +195,7 @@ func (m *meter) once(ctx context.Context, show func([]usageRow) error) error {
 	}
 	if len(rows) > 0 {
 		select {
-		case <-time.After(measureEvery):
+		case <-time.After(m.every):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -52,7 +52,7 @@ func Register(set *pflag.FlagSet, def payload.Defaults) *Flags {
 		return strconv.Itoa(embedded)
 	}
 	set.IntVar(&f.cpus, "cpus", def.CPUs, "number of CPU `cores` (default: as many as the host has, or 1 where they are emulated)")
-	set.StringVar(&f.memory, "memory", mib(def.MemoryMiB, app.DefaultMemoryMiB), "memory of the microVM, in MiB or with a unit: 512m, 2g (`size`)")
+	set.StringVarP(&f.memory, "memory", "m", mib(def.MemoryMiB, app.DefaultMemoryMiB), "memory of the microVM, in MiB or with a unit: 512m, 2g (`size`)")
 	set.StringVar(&f.bootArgs, "boot-args", def.BootArgs, "`arguments` for the kernel's command line")
 	set.StringVar(&f.entrypoint, "entrypoint", "", "`program` to run in place of the image's entrypoint and command")
 	set.StringArrayVarP(&f.env, "env", "e", nil, "set `KEY=VALUE` in the container, or pass the host's KEY")

@@ -23,9 +23,12 @@ type Options struct {
 	// Share serves a directory to a file system device, and returns the end of
 	// the socket that is for the VM. It is for drivers with VhostUserFS.
 	Share func(t testing.TB, dir string) *os.File
+	// Memory is how much of the host's memory the guest's takes, in bytes. It
+	// is for drivers with ReturnsMemory.
+	Memory func(t testing.TB, vm hypervisor.VM) int64
 }
 
-// Run runs the suite: about 16 boots.
+// Run runs the suite: about 17 boots.
 func Run(t *testing.T, o Options) {
 	s := suite{o.Guest, o}
 	for _, test := range []struct {
@@ -37,6 +40,7 @@ func Run(t *testing.T, o Options) {
 		{"RefusesBadConfigs", s.refusesBadConfigs},
 		{"OneVM", s.oneVM},
 		{"Shares", s.shares},
+		{"Memory", s.memory},
 		{"DiskSharedByVMs", s.diskSharedByVMs},
 		{"ManyDisks", s.manyDisks},
 		{"LifeOfAVM", s.life},

@@ -5,9 +5,11 @@ package qemu
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -71,6 +73,7 @@ func TestQ35(t *testing.T) {
 	hypervisortest.RunOneVM(t, o)
 	t.Run("ManyDisks", func(t *testing.T) { hypervisortest.RunManyDisks(t, o) })
 	hypervisortest.RunShares(t, o)
+	t.Run("Memory", func(t *testing.T) { hypervisortest.RunMemory(t, o) })
 }
 
 func options(t testing.TB, machine string) hypervisortest.Options {
@@ -79,10 +82,35 @@ func options(t testing.TB, machine string) hypervisortest.Options {
 		Driver: func(t testing.TB) hypervisor.Driver {
 			return &Driver{CacheDir: cache, Machine: machine, Warnf: t.Logf}
 		},
-		Guest: testGuest(t),
-		Kill:  kill,
-		Share: serveShare,
+		Guest:  testGuest(t),
+		Kill:   kill,
+		Share:  serveShare,
+		Memory: hostMemory,
 	}
+}
+
+// hostMemory is what the file that is the guest's memory takes (stat(2),
+// st_blocks).
+func hostMemory(t testing.TB, vm hypervisor.VM) int64 {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", vm.(*VM).PID())
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		path := filepath.Join(dir, fd.Name())
+		if name, err := os.Readlink(path); err != nil || !strings.HasPrefix(name, "/memfd:memory-backend-memfd") {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks * 512
+	}
+	t.Fatalf("%s has no memfd that is the guest's memory", dir)
+	return 0
 }
 
 // serveShare serves a directory until the test ends.

@@ -38,14 +38,17 @@ type facts struct {
 	VsockMMIO bool `json:"vsockMMIO"`
 	VsockPCI  bool `json:"vsockPCI"`
 	// FSMMIO and FSPCI: those of the vhost-user file system device.
-	FSMMIO  bool `json:"fsMMIO"`
-	FSPCI   bool `json:"fsPCI"`
-	MicroVM bool `json:"microvm"`
-	TCG     bool `json:"tcg"`
+	FSMMIO bool `json:"fsMMIO"`
+	FSPCI  bool `json:"fsPCI"`
+	// BalloonMMIO and BalloonPCI: those of the balloon.
+	BalloonMMIO bool `json:"balloonMMIO"`
+	BalloonPCI  bool `json:"balloonPCI"`
+	MicroVM     bool `json:"microvm"`
+	TCG         bool `json:"tcg"`
 }
 
 // factsName begins the names of cache files with facts. It changes with them.
-const factsName = "qemu2-"
+const factsName = "qemu3-"
 
 // name is how messages call the program.
 func (p *program) name() string { return filepath.Base(p.command[len(p.command)-1]) }
@@ -150,6 +153,8 @@ func ask(ctx context.Context, command, env []string) (facts, error) {
 	f.VsockPCI = strings.Contains(devices, `"vhost-user-vsock-pci"`)
 	f.FSMMIO = strings.Contains(devices, `"vhost-user-fs-device"`)
 	f.FSPCI = strings.Contains(devices, `"vhost-user-fs-pci"`)
+	f.BalloonMMIO = strings.Contains(devices, `"virtio-balloon-device"`)
+	f.BalloonPCI = strings.Contains(devices, `"virtio-balloon-pci"`)
 	for line := range strings.Lines(machines) {
 		f.MicroVM = f.MicroVM || strings.HasPrefix(line, machineMicroVM+" ")
 	}

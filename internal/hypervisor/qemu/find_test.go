@@ -27,7 +27,7 @@ func newFakeQEMU(t *testing.T, boot string) fakeQEMU {
 echo "$*" >>` + q.log + `
 case "$*" in
 --version) echo "QEMU emulator version 9.8.7 (Test)"; echo "Copyright" ;;
-*"-device help") printf 'name "virtio-blk-device", bus virtio-bus\nname "vhost-user-vsock-device", bus virtio-bus\nname "vhost-user-vsock-pci", bus PCI\nname "vhost-user-fs-device", bus virtio-bus\nname "vhost-user-fs-pci", bus PCI\n' ;;
+*"-device help") printf 'name "virtio-blk-device", bus virtio-bus\nname "vhost-user-vsock-device", bus virtio-bus\nname "vhost-user-vsock-pci", bus PCI\nname "vhost-user-fs-device", bus virtio-bus\nname "vhost-user-fs-pci", bus PCI\nname "virtio-balloon-device", bus virtio-bus\nname "virtio-balloon-pci", bus PCI\n' ;;
 "-machine help") printf 'Supported machines are:\nmicrovm              microvm (i386)\nq35  x\n' ;;
 "-accel help") printf 'Accelerators supported in QEMU binary:\ntcg\nkvm\n' ;;
 *) ` + boot + ` ;;
@@ -186,7 +186,7 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := facts{Version: "9.8.7 (Test)", Sandbox: true, VsockMMIO: true, VsockPCI: true, FSMMIO: true, FSPCI: true, MicroVM: true, TCG: true}
+		want := facts{Version: "9.8.7 (Test)", Sandbox: true, VsockMMIO: true, VsockPCI: true, FSMMIO: true, FSPCI: true, BalloonMMIO: true, BalloonPCI: true, MicroVM: true, TCG: true}
 		if p.facts != want || p.name() != "qemu-system-fake" {
 			t.Errorf("%s: %+v, want %+v", p.name(), p.facts, want)
 		}

@@ -47,6 +47,7 @@ type machine struct {
 	parameters []string // the driver's
 	initrd     bool
 	vsock      bool
+	balloon    bool
 	disks      []diskWindow
 	shares     []string         // tags
 	clock      *tsc.Measurement // until the kernel's parameters have it
@@ -67,6 +68,7 @@ func newMachine(bin *program, kind, accel string, env []string, cfg hypervisor.C
 		m.arch = "arm64"
 	}
 	m.pcie = needsPCI(kind, cfg)
+	m.balloon = bin.balloon(m.pci())
 	if accel == accelTCG && cfg.EmulatedCPUs > 0 {
 		m.cpus = cfg.EmulatedCPUs
 	}
@@ -205,6 +207,9 @@ func (m *machine) args() []string {
 	if m.vsock {
 		add("-chardev", fmt.Sprintf("socket,id=vsock,fd=%d", vsock))
 		add("-device", m.device("vhost-user-vsock", "chardev=vsock", 5))
+	}
+	if m.balloon {
+		add("-device", m.device("virtio-balloon", balloonOptions, 6))
 	}
 	for i, tag := range m.shares {
 		add(m.share(i, tag, next())...)

@@ -13,7 +13,7 @@ import (
 )
 
 func testProgram() *program {
-	return &program{command: []string{"/lib/ld.so", "--library-path", "/x", "/x/qemu"}, facts: facts{Sandbox: true, MicroVM: true, TCG: true, VsockMMIO: true, VsockPCI: true, FSMMIO: true, FSPCI: true}}
+	return &program{command: []string{"/lib/ld.so", "--library-path", "/x", "/x/qemu"}, facts: facts{Sandbox: true, MicroVM: true, TCG: true, VsockMMIO: true, VsockPCI: true, FSMMIO: true, FSPCI: true, BalloonMMIO: true, BalloonPCI: true}}
 }
 
 func TestCommand(t *testing.T) {
@@ -43,6 +43,7 @@ func TestCommand(t *testing.T) {
 		"-device", "virtio-rng-device",
 		"-chardev", "socket,id=vsock,fd=5",
 		"-device", "vhost-user-vsock-device,chardev=vsock",
+		"-device", "virtio-balloon-device,free-page-reporting=on",
 		"-chardev", "socket,id=share0,fd=8",
 		"-device", "vhost-user-fs-device,chardev=share0,tag=bake0,queue-size=1024",
 		"-chardev", "socket,id=share1,fd=9",
@@ -62,7 +63,7 @@ func TestMachineOptions(t *testing.T) {
 		want        []string
 	}{
 		{machineMicroVM, accelTCG, []string{"-machine microvm,acpi=on,", "-cpu max,-erms", "-accel tcg", "virtio-rng-device"}},
-		{machineQ35, accelTCG, []string{"-machine q35,", "-cpu max,-erms", "virtio-rng-pci,addr=0x4,disable-legacy=on", "vhost-user-vsock-pci,addr=0x5,disable-legacy=on,chardev=vsock", "vhost-user-fs-pci,chardev=share0,tag=t,"}},
+		{machineQ35, accelTCG, []string{"-machine q35,", "-cpu max,-erms", "virtio-rng-pci,addr=0x4,disable-legacy=on", "vhost-user-vsock-pci,addr=0x5,disable-legacy=on,chardev=vsock", "virtio-balloon-pci,addr=0x6,disable-legacy=on,free-page-reporting=on", "vhost-user-fs-pci,chardev=share0,tag=t,"}},
 		{machineVirt, accelTCG, []string{"-machine virt,gic-version=3,", "-cpu max,pauth-impdef=on", "console=ttyAMA0 panic=-1", "vhost-user-vsock-pci"}},
 		{machineVirt, accelKVM, []string{"-machine virt,gic-version=host,", "-cpu host"}},
 	} {

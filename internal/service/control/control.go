@@ -7,70 +7,96 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"bake/internal/wire"
 )
 
 const (
-	// maxQueued bounds the messages that wait for the agent to connect.
+	// maxQueued bounds the messages that wait for the agent to connect, or to
+	// read.
 	maxQueued = 64
-	// sendTimeout bounds how long a guest that does not read can hold a
-	// message up.
+	// sendTimeout is how long Send waits for a place among them once the agent
+	// is there.
 	sendTimeout = 5 * time.Second
 )
 
-// ErrBusy is returned by Send when the agent has not connected and too much
-// waits for it already.
+// ErrBusy is returned by Send when too much waits for the agent already.
 var ErrBusy = errors.New("the guest does not take control messages")
+
+// ErrGone is returned by Send when nobody will ever read the message.
+var ErrGone = errors.New("the guest takes no more control messages")
 
 // Control is one VM's control channel. Its methods are safe for concurrent
 // use.
 type Control struct {
-	events chan wire.GuestMessage
-
-	mu     sync.Mutex
-	conn   net.Conn
-	queued []wire.HostMessage
+	events    chan wire.GuestMessage
+	queue     chan []byte   // frames
+	connected chan struct{} // closed when the agent is there
+	ended     chan struct{} // closed when it reads no more
 }
 
 // New returns a Control that no agent has connected to.
 func New() *Control {
-	return &Control{events: make(chan wire.GuestMessage)}
+	return &Control{
+		events:    make(chan wire.GuestMessage),
+		queue:     make(chan []byte, maxQueued),
+		connected: make(chan struct{}),
+		ended:     make(chan struct{}),
+	}
 }
 
 // Events are the agent's messages in order. The channel is closed when the
 // agent's connection, or Serve, has ended.
 func (c *Control) Events() <-chan wire.GuestMessage { return c.events }
 
-// Send gives m to the agent, or keeps it until the agent connects.
+// Send has m sent to the agent, as soon as that is connected and reads: a VM
+// that is stopped for a time loses no message, and gets none in part. When too
+// many wait, it waits for a place for a while, and then returns ErrBusy.
 func (c *Control) Send(m wire.HostMessage) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conn == nil {
-		if len(c.queued) >= maxQueued {
-			return ErrBusy
-		}
-		c.queued = append(c.queued, m)
-		return nil
+	var frame bytes.Buffer
+	err := wire.WriteHostMessage(&frame, m)
+	if err == nil {
+		err = c.enqueue(frame.Bytes())
 	}
-	return c.write(m)
-}
-
-func (c *Control) write(m wire.HostMessage) error {
-	if err := c.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return fmt.Errorf("send %q to the guest: %w", m.Type, err)
-	}
-	if err := wire.WriteHostMessage(c.conn, m); err != nil {
+	if err != nil {
 		return fmt.Errorf("send %q to the guest: %w", m.Type, err)
 	}
 	return nil
+}
+
+func (c *Control) enqueue(frame []byte) error {
+	select {
+	case <-c.ended:
+		return ErrGone
+	default:
+	}
+	select {
+	case c.queue <- frame:
+		return nil
+	default:
+	}
+	select {
+	case <-c.connected:
+	default:
+		return ErrBusy
+	}
+	timer := time.NewTimer(sendTimeout)
+	defer timer.Stop()
+	select {
+	case c.queue <- frame:
+		return nil
+	case <-c.ended:
+		return ErrGone
+	case <-timer.C:
+		return ErrBusy
+	}
 }
 
 // Serve takes the first connection of ln, the agent's, and reads its messages
@@ -83,17 +109,29 @@ func (c *Control) Serve(ctx context.Context, ln net.Listener) error {
 	conn, err := ln.Accept()
 	ln.Close()
 	if err != nil {
+		close(c.ended)
 		if ctx.Err() != nil {
 			return nil
 		}
 		return fmt.Errorf("wait for the guest's agent: %w", err)
 	}
-	defer conn.Close()
+	close(c.connected)
 	stopConn := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stopConn()
-	if err := c.connected(conn); err != nil {
-		return err
-	}
+	reading, stopWriting := context.WithCancel(ctx)
+	go func() {
+		defer close(c.ended)
+		c.write(reading, conn)
+	}()
+	err = c.read(ctx, conn)
+	stopWriting()
+	conn.Close()
+	<-c.ended
+	return err
+}
+
+// read passes on what the agent says.
+func (c *Control) read(ctx context.Context, conn net.Conn) error {
 	for {
 		m, err := wire.ReadGuestMessage(conn)
 		if err != nil {
@@ -110,17 +148,17 @@ func (c *Control) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// connected sends what was kept for the agent.
-func (c *Control) connected(conn net.Conn) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.conn = conn
-	queued := c.queued
-	c.queued = nil
-	for _, m := range queued {
-		if err := c.write(m); err != nil {
-			return err
+// write sends what is queued. A connection that takes nothing more may still
+// have something to say: it is the reader who ends it.
+func (c *Control) write(ctx context.Context, conn net.Conn) {
+	for {
+		select {
+		case frame := <-c.queue:
+			if _, err := conn.Write(frame); err != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
 		}
 	}
-	return nil
 }

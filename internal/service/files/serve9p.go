@@ -9,5 +9,7 @@ import (
 )
 
 func serve9P(ctx context.Context, conn net.Conn, s *share) error {
-	return ninep.Serve(ctx, conn, s.tree, ninep.Limits{Cacheable: s.Cache == wire.CacheLoose})
+	return ninep.Serve(ctx, conn, s.tree, ninep.Limits{
+		Cacheable: s.Cache == wire.CacheLoose, Uncached: s.Cache == wire.CacheNone,
+	})
 }

@@ -32,9 +32,13 @@ func startGuest(t *testing.T) Dial {
 	if err != nil {
 		t.Fatal(err)
 	}
+	server, err := socks.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- socks.Serve(ctx, ln) }()
+	go func() { done <- server.Serve(ctx, ln) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -59,6 +59,12 @@ type Sharer interface {
 	Share(tag string, data []byte) ([]byte, error)
 }
 
+// A Holder is a Machine that can take memory and write to all of it: bytes in
+// all, in place of what it held before.
+type Holder interface {
+	Hold(bytes int64) error
+}
+
 // The operations of a [Request].
 const (
 	OpInfo     = "info"
@@ -70,6 +76,7 @@ const (
 	OpFill     = "fill"    // Disk, Length
 	OpJournal  = "journal" // Disk, Port: says there what is synced
 	OpShare    = "share"   // Text: the tag, Data
+	OpHold     = "hold"    // Length
 	OpPowerOff = "poweroff"
 	OpReboot   = "reboot"
 	OpPanic    = "panic"
@@ -246,6 +253,12 @@ func do(m Machine, q Request) (r Reply, err error) {
 		}
 		defer conn.Close()
 		return r, j.Journal(q.Disk, conn)
+	case OpHold:
+		h, ok := m.(Holder)
+		if !ok {
+			return r, errors.New("this guest holds no memory")
+		}
+		return r, h.Hold(q.Length)
 	case OpShare:
 		s, ok := m.(Sharer)
 		if !ok {

@@ -20,7 +20,7 @@ import (
 func main() {
 	err := mount()
 	if err == nil {
-		err = testguest.Serve(machine{})
+		err = testguest.Serve(machine{new(held)})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testinit:", err)
@@ -42,12 +42,13 @@ func mount() error {
 	return nil
 }
 
-type machine struct{}
+type machine struct{ held *held }
 
 var _ testguest.Machine = machine{}
 var _ testguest.Filler = machine{}
 var _ testguest.Journaler = machine{}
 var _ testguest.Sharer = machine{}
+var _ testguest.Holder = machine{}
 
 func (machine) CommandLine() (string, error) {
 	b, err := os.ReadFile("/proc/cmdline")

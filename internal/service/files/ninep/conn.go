@@ -29,6 +29,11 @@ type Limits struct {
 	// whether the file has changed meanwhile, so this is for files that nobody
 	// else changes.
 	Cacheable bool
+	// Uncached says that the client keeps no data and maps no file to be
+	// written. All that it writes to a file that is open for appending is then
+	// what programs append, and goes to the file's end, where others may have
+	// moved it.
+	Uncached bool
 }
 
 func (l *Limits) fill() {

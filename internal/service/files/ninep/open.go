@@ -20,10 +20,10 @@ const (
 	oSync      = 0o4000000
 )
 
-// openFlags leaves O_APPEND out: a client that caches writes whole pages, and
-// says where, with a file that was opened for appending too. At the end of the
-// file they would be there twice.
-func openFlags(v uint32) tree.OpenFlags {
+// openFlags leaves O_APPEND out where the client may cache: it then writes whole
+// pages of a mapping, and says where, with a file that was opened for appending
+// too. At the end of the file they would be there twice.
+func (c *conn) openFlags(v uint32) tree.OpenFlags {
 	f := tree.OpenRead
 	switch v & oAccess {
 	case oWronly:
@@ -41,6 +41,9 @@ func openFlags(v uint32) tree.OpenFlags {
 		if v&m.bit != 0 {
 			f |= m.f
 		}
+	}
+	if c.limits.Uncached && v&oAppend != 0 {
+		f |= tree.OpenAppend
 	}
 	return f
 }
@@ -64,7 +67,7 @@ func (w *worker) lopen(d *decoder) ([]byte, error) {
 	if f.handle.Load() != nil {
 		return nil, syscall.EBUSY
 	}
-	h, err := node.Open(openFlags(flags) &^ tree.OpenExclusive)
+	h, err := node.Open(w.openFlags(flags) &^ tree.OpenExclusive)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +97,7 @@ func (w *worker) lcreate(d *decoder) ([]byte, error) {
 	if f.handle.Load() != nil {
 		return nil, syscall.EBUSY
 	}
-	node, h, a, err := dir.Create(name, openFlags(flags), mode, owner(f, gid))
+	node, h, a, err := dir.Create(name, w.openFlags(flags), mode, owner(f, gid))
 	if err != nil {
 		return nil, err
 	}

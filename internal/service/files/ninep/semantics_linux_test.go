@@ -82,6 +82,30 @@ func TestAppendingIsTheClients(t *testing.T) {
 	}
 }
 
+// One that caches nothing has only appended what it writes, whatever it takes
+// for the end.
+func TestAppendingWithoutACache(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "log"), "one\n")
+	c := mount(t, dir, tree.Options{}, Limits{Uncached: true})
+	c.mustWalk(0, 1, "log")
+	c.must(tLopen, 1, oWronly|oAppend)
+	c.create(2, "new", oRdwr|oAppend, 0o644)
+	for _, off := range []uint64{0, 4, 1 << 20} {
+		for fid := 1; fid <= 2; fid++ {
+			if _, err := c.write(fid, off, []byte("more\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := content(t, dir, "log"); got != "one\nmore\nmore\nmore\n" {
+		t.Errorf("%q", got)
+	}
+	if got := content(t, dir, "new"); got != "more\nmore\nmore\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestOpenFlags(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "f"), "text")

@@ -19,6 +19,24 @@ func fsync(fd int, dataOnly bool) error {
 	return unix.Fsync(fd)
 }
 
+// Sync brings all that was written to the tree to the disk, and with it whatever
+// else waits for that on the host's file system (syncfs(2)).
+func (t *Tree) Sync() error {
+	if t.o.ReadOnly {
+		return nil
+	}
+	n := t.root
+	if n.file != nil {
+		n = n.file
+	}
+	h, err := n.Open(OpenRead)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return errno(unix.Syncfs(h.fd))
+}
+
 func allocate(fd int, mode uint32, off, size int64) error {
 	for {
 		err := unix.Fallocate(fd, mode, off, size)

@@ -125,6 +125,7 @@ func FuzzMessages(f *testing.F) {
 		message(opBatchForget, 0, fuse.ForgetIn{Nlookup: 1 << 40}, "x"),
 		message(opGetxattr, 1, fuse.GetXAttrIn{Size: ^uint32(0)}, "user.x"),
 		message(opCopyFileRange, 1, fuse.CopyFileRangeIn{FhIn: 1, FhOut: 1, Len: ^uint64(0)}),
+		message(opSyncfs, 1, header, "12345678"),
 		message(opDestroy, 0, header),
 		initMessage(),
 	), uint16(1000))

@@ -52,6 +52,7 @@ const (
 	opRename2       = 45
 	opLseek         = 46
 	opCopyFileRange = 47
+	opSyncfs        = 50
 )
 
 const (
@@ -114,6 +115,7 @@ var structSizes = map[uint32]uintptr{
 	opRename2:       unsafe.Sizeof(fuse.RenameIn{}),
 	opLseek:         unsafe.Sizeof(fuse.LseekIn{}),
 	opCopyFileRange: unsafe.Sizeof(fuse.CopyFileRangeIn{}),
+	opSyncfs:        unsafe.Sizeof(fuse.InHeader{}) + 8,
 }
 
 // A header is what is looked at of a request before go-fuse gets it.
@@ -211,8 +213,8 @@ func (h *header) check(in [][]byte) syscall.Errno {
 	return 0
 }
 
-// refuse writes an answer that is an error.
-func (h *header) refuse(out [][]byte, err syscall.Errno) int {
+// answer writes an answer that is an error, or 0 and nothing else.
+func (h *header) answer(out [][]byte, err syscall.Errno) int {
 	var b [outHeaderSize]byte
 	le := binary.LittleEndian
 	le.PutUint32(b[0:], uint32(len(b)))

@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -156,7 +157,7 @@ func (s *server) handle(ctx context.Context, _ int, in, out [][]byte) int {
 		return 0 // there is nothing to answer to
 	}
 	if err := head.check(in); err != 0 {
-		return head.refuse(out, err)
+		return head.answer(out, err)
 	}
 	out = first(out, maxAnswer)
 	s.fs.enter(ctx)
@@ -172,6 +173,8 @@ func (s *server) handle(ctx context.Context, _ int, in, out [][]byte) int {
 		return n
 	case opDestroy:
 		s.fs.reset()
+	case opSyncfs: // go-fuse does not know it
+		return head.answer(out, syscall.Errno(status(s.fs.tree.Sync())))
 	}
 	n, _ := protocol.HandleRequest(in, out)
 	return n

@@ -135,6 +135,20 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// sync(2) in the guest is passed on, and is no error where nothing can be
+// written.
+func TestSyncfs(t *testing.T) {
+	for _, o := range []tree.Options{{}, {ReadOnly: true}} {
+		s, _ := testServer(t, Options{}, o)
+		if b, err := s.ask(t, message(opSyncfs, 1, fuse.InHeader{}, "12345678")); err != 0 || len(b) != 0 {
+			t.Errorf("%+v: %d bytes and %v", o, len(b), err)
+		}
+		if _, err := s.ask(t, message(opSyncfs, 1, fuse.InHeader{})); err != syscall.EINVAL {
+			t.Errorf("%+v: a short one: %v", o, err)
+		}
+	}
+}
+
 // An object has one number, however it is met, until it is forgotten as often
 // as it was met.
 func TestNumbers(t *testing.T) {

@@ -29,6 +29,8 @@ packages() {
 		echo gcc libc6-dev binutils llvm busybox-static zstd xz-utils erofs-utils e2fsprogs squashfs-tools mmdebstrap debian-archive-keyring redis-tools
 		# What the tests of the network run on the host, and the namespaces that they run in.
 		echo iproute2 iputils-ping util-linux curl dnsutils iperf3 netcat-openbsd wrk apt-utils
+		# What logs in to containers.
+		echo openssh-client
 		# What looks at volumes from the host.
 		echo git
 		;;

@@ -4,12 +4,11 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"os"
 	"time"
 
 	"bake/internal/agent/container"
 	"bake/internal/agent/link"
+	"bake/internal/agent/names"
 	"bake/internal/agent/sshd"
 	"bake/internal/wire"
 )
@@ -29,13 +28,17 @@ func (a *agent) serveSSH(c *container.Container) (end func()) {
 		a.warn("nobody can log in: %v", err)
 		return func() {}
 	}
-	a.knowNames()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		err := a.protect(func() error {
-			return sshd.Serve(ctx, l, sshd.Config{Keys: *a.manifest.SSH, Container: sshd.In(c), Log: a.log.verbose})
+			return sshd.Serve(ctx, l, sshd.Config{
+				Keys:      *a.manifest.SSH,
+				Container: sshd.In(c),
+				Lookup:    names.Files{Hosts: hostsFile, ResolvConf: resolvFile}.Lookup,
+				Log:       a.log.verbose,
+			})
 		})
 		if err != nil {
 			a.warn("nobody can log in any more: %v", err)
@@ -47,17 +50,5 @@ func (a *agent) serveSSH(c *container.Container) (end func()) {
 		case <-done:
 		case <-time.After(sshEndTime):
 		}
-	}
-}
-
-// knowNames has the agent find names as the container does, for connections
-// that are forwarded.
-func (a *agent) knowNames() {
-	err := os.MkdirAll("/etc", 0o755)
-	for file, link := range map[string]string{hostsFile: "/etc/hosts", resolvFile: "/etc/resolv.conf"} {
-		err = errors.Join(err, os.Symlink(file, link))
-	}
-	if err != nil {
-		a.warn("connections that are forwarded by SSH find no names: %v", err)
 	}
 }

@@ -157,16 +157,16 @@ func (c *Container) newRun(a Account, socket *os.File) (*runcCall, error) {
 	if err := writeJSON(filepath.Join(bundle, "config.json"), newSpec(c.cfg, a)); err != nil {
 		return nil, fmt.Errorf("write the container's configuration: %w", err)
 	}
-	call := c.newCall(c.cfg.Dir, "run", "--bundle", bundle)
+	call := c.newCall("the container", c.cfg.Dir, "run", "--bundle", bundle)
 	call.streams = []*os.File{c.cfg.Stdin, c.cfg.Stdout, c.cfg.Stderr}
 	call.terminal = c.cfg.Process.Terminal
 	call.socket = socket
 	return call, nil
 }
 
-func (c *Container) newCall(dir string, command ...string) *runcCall {
+func (c *Container) newCall(what, dir string, command ...string) *runcCall {
 	return &runcCall{
-		runc: c.cfg.Runc, state: filepath.Join(c.cfg.Dir, "runc"), dir: dir, reaper: c.cfg.Reaper, command: command,
+		runc: c.cfg.Runc, state: filepath.Join(c.cfg.Dir, "runc"), dir: dir, reaper: c.cfg.Reaper, what: what, command: command,
 	}
 }
 

@@ -127,7 +127,7 @@ func (c *Container) exec(ctx context.Context, cfg ExecConfig) (_ *Exec, err erro
 	if err := writeJSON(file, spec); err != nil {
 		return nil, fmt.Errorf("write what to run in the container: %w", err)
 	}
-	call := c.newCall(dir, "exec", "--process", file)
+	call := c.newCall("a program in the container", dir, "exec", "--process", file)
 	for _, f := range []*os.File{cfg.Stdin, cfg.Stdout, cfg.Stderr} {
 		if f == nil {
 			f = null

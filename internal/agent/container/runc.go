@@ -33,6 +33,8 @@ type runcCall struct {
 	dir    string // for this call's files
 	reaper *reaper.Reaper
 
+	// what is started, for errors.
+	what string
 	// command and what is particular to it, such as "run", "--bundle", "/b".
 	command []string
 	// streams are the process's, or nil with a terminal.
@@ -89,7 +91,7 @@ func (r *runcCall) run(ctx context.Context) (pid int, master *os.File, err error
 		return 0, nil, fmt.Errorf("runc did not start the process in time: %w", context.Cause(ctx))
 	}
 	if status := runc.Status(); status != 0 {
-		return 0, nil, runcError(r.path("runc.log"), status)
+		return 0, nil, runcError(r.what, r.path("runc.log"), status)
 	}
 	b, err := os.ReadFile(r.path("pid"))
 	if err != nil {
@@ -146,11 +148,11 @@ func receiveMaster(l *net.UnixListener) (*os.File, error) {
 }
 
 // runcError makes one sentence of what runc logged last.
-func runcError(log string, status unix.WaitStatus) error {
+func runcError(what, log string, status unix.WaitStatus) error {
 	b, err := readAtMost(log, runcLogLimit)
 	if err == nil {
 		if msg := lastError(b); msg != "" {
-			err := fmt.Errorf("start the container: %s", msg)
+			err := fmt.Errorf("start %s: %s", what, msg)
 			if strings.HasSuffix(msg, "permission denied") {
 				// Such as a working directory that is closed to the user.
 				return &Error{Code: 126, Err: err}
@@ -159,9 +161,9 @@ func runcError(log string, status unix.WaitStatus) error {
 		}
 	}
 	if status.Signaled() {
-		return fmt.Errorf("start the container: runc was killed by signal %d; is the guest out of memory? Give it more with --memory", int(status.Signal()))
+		return fmt.Errorf("start %s: runc was killed by signal %d; is the guest out of memory? Give it more with --memory", what, int(status.Signal()))
 	}
-	return fmt.Errorf("start the container: runc failed with status %d and does not say why", status.ExitStatus())
+	return fmt.Errorf("start %s: runc failed with status %d and does not say why", what, status.ExitStatus())
 }
 
 // lastError finds the last error in the lines of runc's JSON log.

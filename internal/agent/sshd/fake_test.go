@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -149,7 +150,7 @@ func (p *fakeProgram) Wait() container.Exit {
 
 // A testServer is a server with a fake container.
 type testServer struct {
-	t         *testing.T
+	t         testing.TB
 	container *fakeContainer
 	addr      string
 	hostKey   ssh.PublicKey
@@ -161,7 +162,7 @@ type testServer struct {
 
 func seed(b byte) []byte { return bytes.Repeat([]byte{b}, ed25519.SeedSize) }
 
-func startServer(t *testing.T) *testServer {
+func startServer(t testing.TB) *testServer {
 	t.Helper()
 	home := t.TempDir()
 	s := &testServer{
@@ -186,6 +187,9 @@ func startServer(t *testing.T) *testServer {
 		err := Serve(ctx, l, Config{
 			Keys:      wire.SSH{HostKey: seed(1), ClientKey: s.client.Public().(ed25519.PublicKey)},
 			Container: s.container,
+			Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+				return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			},
 		})
 		if err != nil {
 			t.Error(err)
@@ -234,7 +238,7 @@ func (s *testServer) session() *ssh.Session {
 	return newClientSession(s.t, s.dial())
 }
 
-func newClientSession(t *testing.T, c *ssh.Client) *ssh.Session {
+func newClientSession(t testing.TB, c *ssh.Client) *ssh.Session {
 	t.Helper()
 	session, err := c.NewSession()
 	if err != nil {

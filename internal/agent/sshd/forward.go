@@ -3,13 +3,14 @@
 package sshd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"path"
-	"strconv"
 	"sync"
 	"time"
 
@@ -37,9 +38,31 @@ func (c *connection) openTCP(nc ssh.NewChannel) {
 		_ = nc.Reject(ssh.ConnectionFailed, "the request names no address")
 		return
 	}
-	d := net.Dialer{Timeout: dialTime}
-	conn, err := d.DialContext(c.ctx, "tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
+	conn, err := c.dialTCP(to.Host, uint16(to.Port))
 	c.accept(nc, conn, err)
+}
+
+// dialTCP tries the addresses of a host in turn, and returns the first one's
+// error if all fail.
+func (c *connection) dialTCP(host string, port uint16) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, dialTime)
+	defer cancel()
+	addrs, err := c.Lookup(ctx, cmp.Or(host, "localhost"))
+	if err != nil {
+		return nil, err
+	}
+	var first error
+	for _, a := range addrs {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(a, port).String())
+		if err == nil {
+			return conn, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
 }
 
 // openUnix is a connection from the client to a socket in the container

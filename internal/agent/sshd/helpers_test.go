@@ -20,7 +20,7 @@ import (
 )
 
 // poll waits until something is so.
-func poll(t *testing.T, what string, so func() bool) {
+func poll(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for end := time.Now().Add(limit); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {

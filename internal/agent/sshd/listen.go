@@ -147,10 +147,11 @@ func (c *connection) forwardTCP(payload []byte) (answer []byte, err error) {
 		return nil, err
 	}
 	l := &listener{sockets: sockets, channel: func(conn net.Conn) (string, []byte) {
-		from, _ := conn.RemoteAddr().(*net.TCPAddr)
-		return "forwarded-tcpip", ssh.Marshal(tcpChannel{
-			Host: a.Host, Port: uint32(port), Originator: from.IP.String(), OriginPort: uint32(from.Port),
-		})
+		c := tcpChannel{Host: a.Host, Port: uint32(port)}
+		if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+			c.Originator, c.OriginPort = from.IP.String(), uint32(from.Port)
+		}
+		return "forwarded-tcpip", ssh.Marshal(c)
 	}}
 	if err := c.listen(tcpKey(a.Host, port), l); err != nil {
 		c.close(l)

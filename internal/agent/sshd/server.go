@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -79,6 +80,8 @@ type Config struct {
 	// Keys are the server's own and that of the one who may log in.
 	Keys      wire.SSH
 	Container Container
+	// Lookup finds the addresses of a host's name, or of an address in text.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Log, unless nil, takes a line about what went wrong with a client.
 	Log func(format string, args ...any)
 }

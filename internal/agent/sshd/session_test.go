@@ -336,3 +336,20 @@ func TestEnd(t *testing.T) {
 		t.Error("a connection outlives the server")
 	}
 }
+
+// BenchmarkOutput is what a program can say, server and client in one process.
+func BenchmarkOutput(b *testing.B) {
+	s := startServer(b)
+	session := s.session()
+	out, _ := session.StdoutPipe()
+	if err := session.Start("exec cat /dev/zero"); err != nil {
+		b.Fatal(err)
+	}
+	const chunk = 1 << 20
+	b.SetBytes(chunk)
+	for b.Loop() {
+		if _, err := io.CopyN(io.Discard, out, chunk); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

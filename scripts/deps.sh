@@ -30,7 +30,7 @@ packages() {
 		# What the tests of the network run on the host, and the namespaces that they run in.
 		echo iproute2 iputils-ping util-linux curl dnsutils iperf3 netcat-openbsd wrk apt-utils
 		# What logs in to containers.
-		echo openssh-client
+		echo openssh-client rsync sshfs attr
 		# What looks at volumes from the host.
 		echo git
 		;;

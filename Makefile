@@ -115,7 +115,7 @@ test-e2e: deps-test build initrd kernel-debian
 	$(call say,end to end: the agent on a distribution kernel with modules)
 	@eval "$$(scripts/test-env.sh debian $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot -run '$(DEBIAN_TESTS)' ./internal/agent/boottest
 	$(call say,end to end: apps of real images in real VMs)
-	@scripts/kubernetes-schema.sh >/dev/null; scripts/rootfs.sh redis-server >/dev/null; scripts/rootfs.sh net >/dev/null; scripts/rootfs.sh volumes >/dev/null
+	@scripts/kubernetes-schema.sh >/dev/null; for set in redis-server net volumes copy; do scripts/rootfs.sh $$set >/dev/null; done
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 45m ./test/...
 
 ## bench: measure against the peers in the same run; BENCH="output open idle vsock net files pack" chooses

@@ -29,8 +29,8 @@ packages() {
 		echo gcc libc6-dev binutils llvm busybox-static zstd xz-utils erofs-utils e2fsprogs squashfs-tools mmdebstrap debian-archive-keyring redis-tools
 		# What the tests of the network run on the host, and the namespaces that they run in.
 		echo iproute2 iputils-ping util-linux curl dnsutils iperf3 netcat-openbsd wrk apt-utils
-		# What logs in to running apps.
-		echo openssh-client rsync ansible-core
+		# What logs in to running apps, and copies.
+		echo openssh-client rsync ansible-core sshfs attr
 		# What reads units: systemd-analyze, a parser of property lists, the schemas of Kubernetes, and of images.
 		echo systemd python3 python3-venv skopeo
 		# What looks at volumes from the host.

@@ -1,11 +1,12 @@
 #!/bin/bash
-# rootfs.sh PACKAGE...|net|volumes
+# rootfs.sh PACKAGE...|net|volumes|copy
 #
 # Makes a tar of a minimal Debian 12 with the packages and prints its path. Files belong to root in it, whoever runs
 # this: mmdebstrap works as root, in a user namespace, or with fakechroot. Cached by what goes in.
 #
 # net stands for the programs that the tests of the network and of SSH, and the benchmarks, run in the guest, volumes
-# for those of the tests of volumes, without what only people read and without the compiler of PostgreSQL's JIT.
+# for those of the tests of volumes, without what only people read and without the compiler of PostgreSQL's JIT, and copy for
+# what the tests of copying need there.
 set -euo pipefail
 
 if [ "$*" = net ]; then
@@ -14,6 +15,9 @@ if [ "$*" = net ]; then
 elif [ "$*" = volumes ]; then
 	lean=1
 	set -- attr fio git npm postgresql sqlite3
+elif [ "$*" = copy ]; then
+	lean=1
+	set -- attr rsync
 fi
 lean=${lean:-}
 

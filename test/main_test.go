@@ -36,7 +36,7 @@
 //	                             command line, which must end with CODE or 0
 //	give NAME FILE PATH          writes a file through that shell
 //	pid NAME VAR                 sets VAR to the process ID
-//	programs APP [net|volumes]   makes an app of a Debian with what users of the
+//	programs APP [net|volumes|copy]  makes an app of a Debian with what users of the
 //	                             network have (curl, dig, nginx, python3, ...)
 //	                             or of volumes (git, npm, PostgreSQL, ...)
 //	compile FILE PACKAGE TAGS    makes a program of the package's tests
@@ -105,7 +105,7 @@ func binaries() []string {
 }
 
 func newLab(dir string) (*lab, error) {
-	l := &lab{dir: dir, bin: filepath.Join(dir, "bin"), programs: map[string]*programs{"net": {}, "volumes": {}}}
+	l := &lab{dir: dir, bin: filepath.Join(dir, "bin"), programs: map[string]*programs{"net": {}, "volumes": {}, "copy": {}}}
 	// Users other than the one who runs the tests run what is in here.
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o711); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"bake/internal/agent"
 	"bake/internal/agent/ctrinit"
+	"bake/internal/agent/transfer"
 )
 
 // version is set by the linker.
@@ -23,17 +24,11 @@ var version = "devel"
 
 func main() {
 	if len(os.Args) > 0 && os.Args[0] == ctrinit.Executable {
-		os.Exit(ctrinit.Main(role))
+		os.Exit(ctrinit.Main(transfer.Main))
 	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "bake-agent: this is PID 1 of a bake guest and runs nowhere else")
 		os.Exit(125)
 	}
 	agent.Run(version)
-}
-
-// role runs a part of the agent that works in the container.
-func role(name string, args []string) int {
-	fmt.Fprintf(os.Stderr, "bake-agent: there is no role %.32q\n", name)
-	return 127
 }

@@ -1,5 +1,10 @@
 package wire
 
+import (
+	"path"
+	"strings"
+)
+
 // An SSH is what the guest's server on [PortSSH] proves itself by and whom it
 // lets in. Both are made for one run, RFC 8032 (Ed25519).
 type SSH struct {
@@ -59,6 +64,20 @@ type ArchiveRequest struct {
 	// Owners keeps the numeric owners of the archive; otherwise what is unpacked
 	// belongs to root.
 	Owners bool `json:"owners,omitempty"`
+}
+
+// ArchiveBase is what an archive of the path calls the file, and how every name in
+// it begins: the last part of the path, or "." where the path is the root or ends
+// in "/.", so that what is in the directory has no directory around it. The host
+// takes no archive in which it is different.
+func ArchiveBase(name string) string {
+	if name == "." || strings.HasSuffix(name, "/.") {
+		return "."
+	}
+	if base := path.Base(path.Clean("/" + name)); base != "/" {
+		return base
+	}
+	return "."
 }
 
 // An ArchiveInfo tells what is at a path of the container.

@@ -19,10 +19,11 @@ import (
 func Add(parent *cobra.Command, scope instancecmd.Scope, stdio app.Stdio, code *int) {
 	instancecmd.AddGroup(parent)
 	v := &verbs{scope: scope, stdio: stdio, code: code}
-	for _, cmd := range []*cobra.Command{v.newSSH(), v.newExec(), v.newSSHConfig(), v.newSSHProxy()} {
+	for _, cmd := range []*cobra.Command{v.newSSH(), v.newExec(), v.newCp(), v.newSSHConfig(), v.newSSHProxy()} {
 		cmd.Flags().SortFlags = false
-		// What follows the first argument belongs to the container, or to ssh(1).
-		cmd.Flags().SetInterspersed(false)
+		// What follows the first argument belongs to the container, or to ssh(1),
+		// but for cp, which has paths.
+		cmd.Flags().SetInterspersed(cmd.Name() == "cp")
 		cmd.GroupID = instancecmd.Group
 		parent.AddCommand(cmd)
 	}

@@ -16,6 +16,8 @@ export CACHE
 
 ARCH := $(subst aarch64,arm64,$(subst x86_64,amd64,$(shell uname -m)))
 GO ?= go
+# Tests send SIGHUP to programs that they start, and nohup(1) would have those ignore it.
+GOTEST := env --default-signal=HUP $(GO) test
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
 # The same source gives the same bytes: no paths, no build ID, no cgo.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
@@ -106,17 +108,17 @@ test-vet: deps-go
 test-unit: deps-test kernel-any bin/runc-$(ARCH)
 	$(call say,unit tests with the race detector)
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; \
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/test\(/\|$$\)')
+	CGO_ENABLED=1 $(GOTEST) -race -timeout 15m $$($(GO) list ./... | grep -v '/test\(/\|$$\)')
 # What differs with the kernel: modules, disks, vsock, namespaces, terminals, how it ends.
 DEBIAN_TESTS := ^Test(Echo|StreamsAreApart|EndsOfCommands|Container|Users|Terminal|Failures)$$
 test-e2e: deps-test build initrd kernel-debian
 	$(call say,end to end: the agent in real guests)
-	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 20m -tags boot ./internal/agent/boottest
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GOTEST) -count=1 -timeout 20m -tags boot ./internal/agent/boottest
 	$(call say,end to end: the agent on a distribution kernel with modules)
-	@eval "$$(scripts/test-env.sh debian $(ARCH))"; $(GO) test -count=1 -timeout 15m -tags boot -run '$(DEBIAN_TESTS)' ./internal/agent/boottest
+	@eval "$$(scripts/test-env.sh debian $(ARCH))"; $(GOTEST) -count=1 -timeout 15m -tags boot -run '$(DEBIAN_TESTS)' ./internal/agent/boottest
 	$(call say,end to end: apps of real images in real VMs)
 	@scripts/kubernetes-schema.sh >/dev/null; for set in redis-server net volumes copy; do scripts/rootfs.sh $$set >/dev/null; done
-	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) test -count=1 -timeout 45m ./test/...
+	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GOTEST) -count=1 -timeout 45m ./test/...
 
 ## bench: measure against the peers in the same run; BENCH="output open idle vsock net files pack" chooses
 BENCH ?=
@@ -129,7 +131,7 @@ bench: deps-test deps-bench build initrd kernel-any
 .PHONY: storm
 storm: deps-test build initrd kernel-any
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; BAKE_TEST_STORM_KILLS=100 BAKE_TEST_STORM_INSTANCES=50 \
-		$(GO) test -count=1 -timeout 30m -run 'TestScripts/storm$$' -v ./test
+		$(GOTEST) -count=1 -timeout 30m -run 'TestScripts/storm$$' -v ./test
 
 ## soak: fsx and fio --verify on each kind of volume, SOAK rounds of each (60: a quarter of an hour a kind without KVM)
 SOAK ?= 60

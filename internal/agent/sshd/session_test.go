@@ -320,6 +320,8 @@ func TestEnd(t *testing.T) {
 	session := s.session()
 	idle := s.dial()
 	out, _ := session.StdoutPipe()
+	in, _ := session.StdinPipe() // stays open
+	defer in.Close()
 	if err := session.Start("echo ready; read x; exit 3"); err != nil {
 		t.Fatal(err)
 	}

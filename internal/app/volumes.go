@@ -119,8 +119,9 @@ func (p *plan) addVolumes(specs []volume.Spec, caps hypervisor.Capabilities) err
 				}
 				// The guest holds the only inode for good, and Linux 6.12 learns
 				// of a file that the host has cut by a stat(2) alone: until then
-				// it reads on at the old end, for ever (fs/netfs/read_collect.c).
-				// The agent makes one at each change.
+				// it reads on at the old end, for ever (fs/netfs/read_collect.c),
+				// without the patch that bake's own kernel has, and appends there
+				// with it. The agent makes one at each change.
 				v.Notify = v.Notify || s.File && runtime.GOOS == "linux"
 				planned.Notify = v.Notify
 				break

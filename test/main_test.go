@@ -150,7 +150,7 @@ func (l *lab) collect() error {
 		return err
 	}
 	l.kernels = filepath.Join(l.dir, "kernels")
-	if err := os.CopyFS(l.kernels, os.DirFS(filepath.Join(machine, "bake", "kernel"))); err != nil {
+	if err := copyKernels(filepath.Join(machine, "bake", "kernel"), l.kernels); err != nil {
 		return fmt.Errorf("the tests need a kernel in bake's cache: run `make kernel kernel-debian` first (%w)", err)
 	}
 	kernel := os.Getenv("BAKE_TEST_KERNEL")
@@ -163,6 +163,24 @@ func (l *lab) collect() error {
 	l.kernel = filepath.Join(l.kernels, filepath.Base(kernel))
 	if _, err := os.Stat(l.kernel); err != nil {
 		return fmt.Errorf("BAKE_TEST_KERNEL names %s, which is no kernel in bake's cache (%w)", kernel, err)
+	}
+	return nil
+}
+
+// copyKernels copies the bundles of a store, and not what is being compiled there.
+func copyKernels(from, to string) error {
+	bundles, err := filepath.Glob(filepath.Join(from, "[!.]*", "bundle.json"))
+	if err != nil {
+		return err
+	}
+	if len(bundles) == 0 {
+		return fmt.Errorf("there is none in %s", from)
+	}
+	for _, bundle := range bundles {
+		dir := filepath.Dir(bundle)
+		if err := os.CopyFS(filepath.Join(to, filepath.Base(dir)), os.DirFS(dir)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

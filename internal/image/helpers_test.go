@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -101,6 +102,7 @@ func imageOf(t testing.TB, arch string, layers ...v1.Layer) v1.Image {
 		Entrypoint: []string{"/bin/server"}, Cmd: []string{"--port", "80"}, Env: []string{"A=b", "PATH=/bin"}, WorkingDir: "/srv",
 		User: "app:1000", ExposedPorts: map[string]struct{}{"80/tcp": {}}, StopSignal: "SIGQUIT",
 		Labels: map[string]string{"made": "by hand"}, Volumes: map[string]struct{}{"/data": {}},
+		Healthcheck: &v1.HealthConfig{Test: []string{"CMD", "/bin/check"}, Interval: 5 * time.Second, Retries: 2},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +147,8 @@ func checkImage(t *testing.T, source string, opts Options, digest string, tars [
 	}
 	got, _ := json.Marshal(img.Config)
 	want := `{"Entrypoint":["/bin/server"],"Cmd":["--port","80"],"Env":["A=b","PATH=/bin"],"WorkingDir":"/srv","User":"app:1000",` +
-		`"ExposedPorts":{"80/tcp":{}},"StopSignal":"SIGQUIT","Labels":{"made":"by hand"},"Volumes":{"/data":{}}}`
+		`"ExposedPorts":{"80/tcp":{}},"StopSignal":"SIGQUIT","Labels":{"made":"by hand"},"Volumes":{"/data":{}},` +
+		`"Healthcheck":{"Test":["CMD","/bin/check"],"Interval":5000000000,"Retries":2}}`
 	if string(got) != want {
 		t.Errorf("config\n got %s\nwant %s", got, want)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,7 +59,12 @@ func Start(t *testing.T) *Guest {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- sshd.Serve(ctx, ln, sshd.Config{Keys: *keys.Manifest(), Container: machine{home: dir}, Log: t.Logf})
+		done <- sshd.Serve(ctx, ln, sshd.Config{
+			Keys: *keys.Manifest(), Container: machine{home: dir}, Log: t.Logf,
+			Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+				return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			},
+		})
 	}()
 	g.stop = cancel
 	t.Cleanup(func() {

@@ -169,7 +169,7 @@ func (l *lab) collect() error {
 
 // copyKernels copies the bundles of a store, and not what is being compiled there.
 func copyKernels(from, to string) error {
-	bundles, err := filepath.Glob(filepath.Join(from, "[!.]*", "bundle.json"))
+	bundles, err := filepath.Glob(filepath.Join(from, "[^.]*", "bundle.json"))
 	if err != nil {
 		return err
 	}

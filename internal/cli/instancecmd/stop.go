@@ -34,17 +34,7 @@ func newStop(scope Scope) *cobra.Command {
 				return fmt.Errorf("--timeout: %w", err)
 			}
 		}
-		list, err := s.wanted(args)
-		if err != nil {
-			return err
-		}
-		return each(cmd, list, func(w wanted) (string, error) {
-			i, err := instance.Find(w.query)
-			if err != nil {
-				return "", err
-			}
-			return w.show(i), i.Stop(cmd.Context(), d)
-		})
+		return s.running(cmd, args, func(i instance.Instance) error { return i.Stop(cmd.Context(), d) })
 	}
 	return cmd
 }
@@ -66,19 +56,24 @@ func newKill(scope Scope) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		list, err := s.wanted(args)
-		if err != nil {
-			return err
-		}
-		return each(cmd, list, func(w wanted) (string, error) {
-			i, err := instance.Find(w.query)
-			if err != nil {
-				return "", err
-			}
-			return w.show(i), i.Signal(cmd.Context(), name)
-		})
+		return s.running(cmd, args, func(i instance.Instance) error { return i.Signal(cmd.Context(), name) })
 	}
 	return cmd
+}
+
+// running does something to the running instances that the flags and args name, all at the same time.
+func (s *selector) running(cmd *cobra.Command, args []string, do func(instance.Instance) error) error {
+	list, err := s.wanted(args)
+	if err != nil {
+		return err
+	}
+	return each(cmd, list, func(w wanted) (string, error) {
+		i, err := instance.Find(w.query)
+		if err != nil {
+			return "", err
+		}
+		return w.show(i), do(i)
+	})
 }
 
 // commonSignals are offered by the completion of a shell.

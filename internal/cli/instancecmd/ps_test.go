@@ -185,3 +185,19 @@ func TestAge(t *testing.T) {
 		}
 	}
 }
+
+func TestImageName(t *testing.T) {
+	for _, c := range []struct {
+		info        instance.Info
+		short, full string
+	}{
+		{instance.Info{Image: "redis:7", Digest: "sha256:aa"}, "redis:7", "redis:7@sha256:aa"},
+		{instance.Info{Image: "localhost:5000/a/b"}, "localhost:5000/a/b", "localhost:5000/a/b"},
+		{instance.Info{Image: "/srv/images/redis.tar"}, "redis.tar", "/srv/images/redis.tar"},
+		{instance.Info{Exe: "/opt/my app"}, "my app", "/opt/my app"},
+	} {
+		if short, full := imageName(c.info, false), imageName(c.info, true); short != c.short || full != c.full {
+			t.Errorf("imageName(%+v) is %q and %q, want %q and %q", c.info, short, full, c.short, c.full)
+		}
+	}
+}

@@ -79,6 +79,9 @@ func imageName(i instance.Info, full bool) string {
 	switch {
 	case i.Image != "" && full && i.Digest != "":
 		return i.Image + "@" + i.Digest
+	case i.Image != "" && !full && strings.HasPrefix(i.Image, "/"):
+		// It was built from a file: a path is longer than a line is wide.
+		return filepath.Base(i.Image)
 	case i.Image != "":
 		return i.Image
 	case full:

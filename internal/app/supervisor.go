@@ -17,6 +17,10 @@ import (
 // reported its end, before it is forced.
 const shutdownTimeout = 5 * time.Second
 
+// lastWordsTimeout is how long messages of a VM that is gone are waited for when
+// none has come yet.
+const lastWordsTimeout = 100 * time.Millisecond
+
 // A supervisor watches one running VM until it ends.
 type supervisor struct {
 	life       *life
@@ -87,24 +91,7 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 					s.pulse.run(pingCtx, tick.C)
 				})
 			}
-			switch m.Type {
-			case wire.GuestStarted:
-				if !s.started {
-					s.started = true
-					close(s.running)
-					s.life.runs(s.health)
-				}
-			case wire.GuestPong:
-				s.pulse.pong(m)
-			case wire.GuestHealth:
-				s.healthIs(m)
-			case wire.GuestLog:
-				if s.options.Verbose {
-					warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
-				}
-			case wire.GuestWarning:
-				warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
-			case wire.GuestExit, wire.GuestFailed:
+			if s.take(m) {
 				stopPinging()
 				return s.finish(ctx, m, gone)
 			}
@@ -133,12 +120,67 @@ func (s *supervisor) supervise(ctx context.Context) (int, error) {
 			s.kill(gone)
 			return 0, &Error{Code: CodeFailed, Err: err}
 		case e := <-gone:
+			if m, ok := s.lastWords(events); ok {
+				gone <- e
+				return s.finish(ctx, m, gone)
+			}
 			return s.unreported(e)
 		case <-ctx.Done():
 			s.kill(gone)
 			return 0, failf("the run was cancelled: %w", context.Cause(ctx))
 		}
 	}
+}
+
+// take takes what the guest says, and says whether it is its last report.
+func (s *supervisor) take(m wire.GuestMessage) (last bool) {
+	switch m.Type {
+	case wire.GuestStarted:
+		if !s.started {
+			s.started = true
+			close(s.running)
+			s.life.runs(s.health)
+		}
+	case wire.GuestPong:
+		s.pulse.pong(m)
+	case wire.GuestHealth:
+		s.healthIs(m)
+	case wire.GuestLog:
+		if s.options.Verbose {
+			warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
+		}
+	case wire.GuestWarning:
+		warn(s.stderr, "guest: %s", printable([]byte(m.Message)))
+	case wire.GuestExit, wire.GuestFailed:
+		return true
+	}
+	return false
+}
+
+// lastWords takes what a guest that is gone had said before, which may be that
+// the container runs, or the last report. An agent that never came said nothing,
+// and its messages have no end to wait for.
+func (s *supervisor) lastWords(events <-chan wire.GuestMessage) (m wire.GuestMessage, ok bool) {
+	wait := lastWordsTimeout
+	if s.reported {
+		wait = shutdownTimeout
+	}
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	for events != nil {
+		select {
+		case m, ok := <-events:
+			switch {
+			case !ok:
+				events = nil
+			case s.take(m):
+				return m, true
+			}
+		case <-limit.C:
+			events = nil
+		}
+	}
+	return m, false
 }
 
 // healthIs takes the guest's word for the container's health.

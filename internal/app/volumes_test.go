@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +34,9 @@ func TestMain(m *testing.M) {
 	if files.IsRole(os.Args) {
 		os.Exit(files.Main(os.Args))
 	}
+	// Apps that are started ignore what this process does, and nohup(1) may have
+	// told it to ignore a terminal's end.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	code := m.Run()
 	program.Remove()
 	os.Exit(code)

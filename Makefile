@@ -127,7 +127,7 @@ bench: deps-test deps-bench build initrd kernel-any
 	$(call say,benchmarks: figures of a busy machine are not worth much)
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; $(GO) run ./test/bench $(BENCH)
 
-## storm: kills an app 100 times in every phase of its life, and runs 50 instances at once
+## storm: kills an app 100 times, spread over the phases of its life, and runs 50 instances at once
 .PHONY: storm
 storm: deps-test build initrd kernel-any
 	@eval "$$(scripts/test-env.sh ours $(ARCH))"; BAKE_TEST_STORM_KILLS=100 BAKE_TEST_STORM_INSTANCES=50 \

@@ -80,12 +80,18 @@ func kill(n int, app string) error {
 				return fmt.Errorf("run %d, killed at %q: process %d lives on: %w", i, p.name, pid, err)
 			}
 		}
-		list, err := exec.Command(app, "ps", "-q").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("run %d, ps: %w: %s", i, err, list)
+		// A child that was just forked shares the lock until it executes its
+		// program, or dies with its parent.
+		var list []byte
+		var failed error
+		if err := await(func() bool {
+			list, failed = exec.Command(app, "ps", "-q").CombinedOutput()
+			return failed != nil || len(list) == 0
+		}, nil); err != nil {
+			return fmt.Errorf("run %d, killed at %q: ps lists %s: %w", i, p.name, list, err)
 		}
-		if len(list) > 0 {
-			return fmt.Errorf("run %d, killed at %q: ps lists %s", i, p.name, list)
+		if failed != nil {
+			return fmt.Errorf("run %d, ps: %w: %s", i, failed, list)
 		}
 		count[p.name]++
 	}
